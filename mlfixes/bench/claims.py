@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 # %% auto #0
-__all__ = ['KINDS', 'PAIRED', 'VERDICTS', 'Claim', 'Verdict']
+__all__ = ['KINDS', 'PAIRED', 'JUDGED', 'VERDICTS', 'Claim', 'Verdict']
 
 # %% ../../nbs/bench/01_claims.ipynb #bb1cf993
 KINDS = {"gain": "arm beats reference by at least the target",
@@ -24,7 +24,8 @@ KINDS = {"gain": "arm beats reference by at least the target",
          "deterministic": "an exact check, without seeds",
          "not_testable": "needs something that is missing"}
 PAIRED = ("gain", "superiority", "noninferiority", "ratio")    # kinds that compare two arms seed by seed
-VERDICTS = ("confirmed", "refuted", "inconclusive", "not transferable", "not tested")
+JUDGED = ("confirmed", "refuted", "inconclusive")
+VERDICTS = (*JUDGED, "not transferable", "not tested")
 _NEEDS_TARGET = ("gain", "ratio", "level", "range", "reproduction")
 
 # %% ../../nbs/bench/01_claims.ipynb #e1428fb3

@@ -1,0 +1,48 @@
+# Two commands: `make report` judges the documented fix, `make test` tests everything. Both set up .venv first.
+PYTHON ?= python3
+FAMILY ?= coreset
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup report reports test test-slow export readme execute lab record clean
+.DEFAULT_GOAL := report
+
+setup: $(READY)
+$(READY): settings.ini setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "mlfixes needs Python 3.11 or newer, found " + sys.version.split()[0] + "; name one with make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,hub,lab,docs]'
+	if git rev-parse --git-dir >/dev/null 2>&1; then $(BIN)/nbdev_install_hooks; fi
+	touch $@
+
+report: setup        ## run one family's report and print where its page is
+	@$(BIN)/mlfixes report $(FAMILY)
+
+reports: setup       ## the same for every family
+	@$(BIN)/mlfixes report
+
+test: setup          ## everything that must hold; prints what was skipped and why
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 0 --do_print
+	$(BIN)/python -m pytest tests
+
+test-slow: setup     ## the study-sized cells too
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 0 --do_print --flags slow
+
+export: setup        ## notebooks -> mlfixes/ and README.md
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+	$(BIN)/nbdev_clean --fname reports
+	$(BIN)/python tools/site.py readme
+
+execute: setup       ## store fresh outputs in the notebooks
+	$(BIN)/python tools/site.py execute
+
+record: setup        ## run the `standard` study of FAMILY and keep its files
+	$(BIN)/mlfixes report $(FAMILY) --profile standard --record reports/recorded/$(FAMILY)
+
+lab: setup
+	$(BIN)/jupyter lab --notebook-dir .
+
+clean:
+	rm -rf .venv build dist *.egg-info mlfixes-out .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

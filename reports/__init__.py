@@ -1,0 +1,1 @@
+"""Report templates: notebooks that papermill runs; they define nothing and import everything."""
