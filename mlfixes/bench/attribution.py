@@ -23,14 +23,17 @@ __all__ = ['MAX_FACTORIAL', 'ENOUGH_SEEDS', 'subsets', 'shapley', 'attribute', '
 # %% ../../nbs/bench/05_attribution.ipynb #d7902289
 def _names(changes):
     names = list(changes)
-    if twice := sorted({name for name in names if names.count(name) > 1}): raise ValueError(f"changes must have different names; used twice: {twice}")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"changes must have different names; used twice: {twice}")
     if not names: raise ValueError("there are no changes; expected at least one name")
     return names
 
 
-def _factorial(names): return [frozenset(some) for size in range(len(names) + 1) for some in combinations(names, size)]
+def _factorial(names): return [frozenset(some) for size in range(len(names) + 1)
+                               for some in combinations(names, size)]
 def _prefixes(order): return [frozenset(order[:i]) for i in range(len(order) + 1)]
-def _order(names, seed): return [names[i] for i in np.random.default_rng([seed, len(names)]).permutation(len(names))]
+def _order(names, seed):
+    return [names[i] for i in np.random.default_rng([seed, len(names)]).permutation(len(names))]
 
 
 def subsets(changes: Sequence[str], # names of the changes
@@ -49,7 +52,9 @@ def shapley(game: Mapping[frozenset, float], # score of every subset
     "Exact Shapley values of a full factorial."
     names = _names(changes)
     k = len(names)
-    def value(j): return sum((game[s | {j}] - game[s]) / comb(k - 1, len(s)) for s in _factorial([n for n in names if n != j])) / k
+    def value(j):
+        without = _factorial([name for name in names if name != j])
+        return sum((game[s | {j}] - game[s]) / comb(k - 1, len(s)) for s in without) / k
     return np.array([value(j) for j in names])
 
 
@@ -66,19 +71,23 @@ def _antithetic(game, names, order):
 # %% ../../nbs/bench/05_attribution.ipynb #e11e91f3
 def _rows(scores):
     "(seed, subset, value) of a mapping (seed, subset) -> value, or of a table with these columns."
-    if isinstance(scores, pd.DataFrame): return [(r.seed, frozenset(r.subset), r.value) for r in scores[["seed", "subset", "value"]].itertuples()]
-    return [(seed, frozenset(subset), value) for (seed, subset), value in scores.items()]
+    if isinstance(scores, pd.DataFrame): rows = zip(scores["seed"], scores["subset"], scores["value"])
+    else: rows = ((*key, value) for key, value in scores.items())
+    return [(seed, frozenset(subset), value) for seed, subset, value in rows]
 
 
 def _games(scores, names):
     "Seed -> score of every subset it needs, and the seeds that lack one."
     games: dict[Any, dict] = {}
     for seed, subset, value in _rows(scores):
-        if unknown := subset - set(names): raise ValueError(f"a run with the changes {sorted(unknown)}; known: {names}")
+        if unknown := subset - set(names):
+            raise ValueError(f"a run with the changes {sorted(unknown)}; known: {names}")
         game = games.setdefault(seed, {})
-        if subset in game: raise ValueError(f"seed {seed} has two runs with the changes {sorted(subset)}; expected one")
+        if subset in game:
+            raise ValueError(f"seed {seed} has two runs with the changes {sorted(subset)}; expected one")
         game[subset] = float(value)
-    dropped = [seed for seed, game in games.items() if not np.isfinite([game.get(s, np.nan) for s in subsets(names, seed)]).all()]
+    def whole(seed): return np.isfinite([games[seed].get(s, np.nan) for s in subsets(names, seed)]).all()
+    dropped = [seed for seed in games if not whole(seed)]
     return {seed: game for seed, game in games.items() if seed not in dropped}, dropped
 
 
@@ -96,7 +105,8 @@ def _mean_step(games, before, after):
 def _enough(games, dropped, level):
     "What holds for the whole table; fewer than two seeds have no interval."
     if len(games) < 2:
-        raise ValueError(f"attribution needs every subset on at least 2 seeds ({ENOUGH_SEEDS} for a test), and got {len(games)}; incomplete seeds: {dropped}")
+        raise ValueError(f"attribution needs every subset on at least 2 seeds ({ENOUGH_SEEDS} for a test), "
+                         f"and got {len(games)}; incomplete seeds: {dropped}")
     few = f"{len(games)} paired seeds: effects are shown, not tested; {ENOUGH_SEEDS} are needed"
     return dict(n=len(games), dropped=dropped, level=level, note=few if len(games) < ENOUGH_SEEDS else "")
 
@@ -107,13 +117,14 @@ def _effects(values, games, level):     # values [n, effects]
     columns = [_snap(column, scale, (0.,)) for column in values.T]
     intervals = [t_interval(column, level) for column in columns]
     p = holm([p_value(column) for column in columns]) if len(values) >= ENOUGH_SEEDS else np.nan
-    return pd.DataFrame({name: [getattr(i, name) for i in intervals] for name in ("estimate", "low", "high")}).assign(p_holm=p)
+    table = {name: [getattr(i, name) for i in intervals] for name in ("estimate", "low", "high")}
+    return pd.DataFrame(table).assign(p_holm=p)
 
 # %% ../../nbs/bench/05_attribution.ipynb #ac52850c
-def attribute(scores: Mapping | pd.DataFrame, # (seed, subset of changes) -> score, higher is better; or columns seed, subset, value
+def attribute(scores: Mapping | pd.DataFrame, # (seed, subset) -> score, higher is better; or these 3 columns
               changes: Sequence[str],         # names of the changes
               level: float = .95,             # of the intervals, not corrected for the number of changes
-              ) -> pd.DataFrame:              # change, shapley, low, high, p_holm, leave_one_out, one_at_a_time
+              ) -> pd.DataFrame: # change, shapley, low, high, p_holm, leave_one_out, one_at_a_time
     "What each change contributed to the gain; `attrs` holds n, gain, dropped and note."
     names = _names(changes)
     games, dropped = _games(scores, names)
@@ -138,11 +149,14 @@ def interactions(scores: Mapping | pd.DataFrame, # as of `attribute`
                  ) -> pd.DataFrame:              # first, second, interaction, low, high, p_holm
     "How much more each pair does together than apart, the largest first."
     names = _names(changes)
-    if len(names) > MAX_FACTORIAL: raise ValueError(f"interactions need all subsets of the changes, which are run up to {MAX_FACTORIAL}; got {len(names)}")
+    if len(names) > MAX_FACTORIAL:
+        raise ValueError("interactions need all subsets of the changes, "
+                         f"which are run up to {MAX_FACTORIAL}; got {len(names)}")
     games, dropped = _games(scores, names)
     about, pairs = _enough(games, dropped, level), list(combinations(names, 2))
     values = np.array([[_interaction(game, names, *pair) for pair in pairs] for game in games.values()])
-    table = pd.DataFrame(pairs, columns=["first", "second"]).join(_effects(values, games, level).rename(columns={"estimate": "interaction"}))
+    effects = _effects(values, games, level).rename(columns={"estimate": "interaction"})
+    table = pd.DataFrame(pairs, columns=["first", "second"]).join(effects)
     table = table.sort_values("interaction", key=abs, ascending=False, ignore_index=True)
     table.attrs = about
     return table

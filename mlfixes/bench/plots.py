@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
+from PIL import Image
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from scipy.optimize import isotonic_regression
 
 from .claims import Claim, Verdict
 from .task import Metric, known
@@ -32,7 +34,8 @@ __all__ = ['COLORS', 'GREY', 'MARKS', 'arm_color', 'paired_plot', 'difference_pl
 # %% ../../nbs/bench/06_plots.ipynb #c87dae0d
 COLORS = {"baseline": "#E69F00", "documented": "#0072B2", "corrected": "#009E73"}  # jfly.uni-koeln.de/color
 GREY = "#888888"      # every reference; legible on white and on black
-MARKS = {"confirmed": "o", "refuted": "X", "inconclusive": "D", "not transferable": "s", "not tested": "s"}  # verdict -> marker
+MARKS = {"confirmed": "o", "refuted": "x", "inconclusive": "D",    # verdict -> marker
+         "not transferable": "s", "not tested": "s"}
 _INK = "#232122"      # stands for the page's own text colour, see `figure`
 _WIDTH = 5.6          # inches; at this width 11 points stay readable on a phone
 _TEXT, _SMALL = 11, 10
@@ -45,8 +48,10 @@ def arm_color(arm: str) -> str:
 class _Canvas(Figure):
     "A figure without a window, which a notebook shows by itself."
     def _repr_png_(self):
-        self.savefig(buffer := io.BytesIO(), format="png", dpi=90)
-        return buffer.getvalue()
+        self.savefig(drawn := io.BytesIO(), format="png", dpi=90)
+        few = Image.open(drawn).convert("RGB").quantize(255, Image.Quantize.MAXCOVERAGE)  # smaller
+        few.save(small := io.BytesIO(), "png", optimize=True)
+        return small.getvalue()
 
 
 def _tidy(ax, yticks=True):
@@ -66,19 +71,35 @@ def _canvas(height, rows=(1,)):
     return fig, [_tidy(ax) for ax in axes]
 
 
-def _number(x: float, sign: bool = False) -> str:
-    "Three digits and a true minus."
-    return f"{x:{'+' if sign else ''}.3g}".replace("-", "\u2212")
+def _number(x: float, sign: bool = False, column: bool = False) -> str:
+    "Three digits, all of them shown in a `column`, and a true minus."
+    text = f"{x:{'+' if sign else ''}{',.0f' if 1e3 <= abs(x) < 1e6 else '#.3g' if column else '.3g'}}"
+    return text.rstrip(".").replace("-", "\u2212")
 
 
 def _p(p: float) -> str: return "p < .001" if p < .001 else f"p {p:.3f}".replace("0.", ".", 1)
-def _wrap(text: str, width: int = 24) -> str: return "\n".join(textwrap.wrap(text, width)) or text
+
+
+def _wrap(text: str, width: int = 24) -> str:
+    "`text` in lines, broken at spaces, or at hyphens if it has none (ids)."
+    return "\n".join(textwrap.wrap(text, width, break_on_hyphens=" " not in text)) or text
+
 
 
 def _heading(ax, *parts):
     "The name of an axis, written above it and level."
     text = ", ".join(part for part in parts if part)
     ax.set_title("\n".join(textwrap.wrap(text, 62)), loc="left", fontsize=_SMALL, color=_INK, pad=8)
+
+
+_SMALL_INK = dict(fontsize=_SMALL, color=_INK)
+_LEGEND = dict(loc="outside upper left", frameon=False, fontsize=_SMALL, labelcolor=_INK, handlelength=1.2,
+               handletextpad=.4, columnspacing=.9, borderpad=0)
+
+
+def _side(ax, y, text, color=_INK):
+    "`text` at the right of the axes, at height `y`."
+    ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=_SMALL, color=color)
 
 
 def _quantity(metric, unit): return f"{metric} ({unit})" if metric and unit else metric or unit
@@ -90,9 +111,11 @@ def _finite(*values) -> bool: return all(value is not None and math.isfinite(val
 def _bar(ax, interval, y, color, marker="o", size=7, hollow=False):
     "The estimate at height `y`, and the bar of its interval where both ends are finite."
     if _finite(interval.low, interval.high):
-        ax.plot([interval.low, interval.high], [y, y], color=color, lw=2.2, marker="|", ms=8, mew=1.2, solid_capstyle="butt", zorder=3)
+        ax.plot([interval.low, interval.high], [y, y], color=color, lw=2.2, marker="|", ms=8, mew=1.2,
+                solid_capstyle="butt", zorder=3)
     if _finite(interval.estimate):
-        ax.plot([interval.estimate], [y], ls="", marker=marker, ms=size, color=color, mec=color, mfc="none" if hollow else color, mew=1.4, zorder=4)
+        ax.plot([interval.estimate], [y], ls="", marker=marker, ms=size, mec=color,
+                mfc="none" if hollow else color, mew=2.4 if marker == "x" else 1.4, zorder=4)
 
 # %% ../../nbs/bench/06_plots.ipynb #b53e2714
 def paired_plot(scores: pandas.DataFrame,  # index = seed, one column an arm
@@ -111,16 +134,33 @@ def paired_plot(scores: pandas.DataFrame,  # index = seed, one column an arm
         ax.plot([0, 1], [a, b], color=_INK, lw=1, alpha=.55, ls="-" if sign * (b - a) >= 0 else (0, (4, 3)))
     for x, name in enumerate(pairs):
         ax.plot([x] * len(pairs), pairs[name], ls="", marker="o", ms=5, color=arm_color(name), zorder=3)
-        ax.plot([x - .14, x + .14], [whole[name].mean()] * 2, color=arm_color(name), lw=4, solid_capstyle="butt", zorder=4)
+        ax.plot([x - .14, x + .14], [whole[name].mean()] * 2, color=arm_color(name), lw=4,
+                solid_capstyle="butt", zorder=4)
+    means = [_number(whole[name].mean(), column=True) for name in pairs]
     ax.set(xlim=(-.4, 1.4))
-    ax.set_xticks([0, 1], [f"{name}\nmean {_number(whole[name].mean())}" for name in pairs], fontsize=_TEXT)
+    ax.set_xticks([0, 1], [f"{name}\nmean {mean}" for name, mean in zip(pairs, means)], fontsize=_TEXT)
     wins = int((sign * (whole[arm] - whole[baseline]) > 0).sum())
     lost = f"{len(pairs) - len(whole)} without a pair" if len(whole) < len(pairs) else ""
     _heading(ax, _quantity(metric, unit), f"{better} is better", f"{wins} of {len(whole)} seeds better", lost)
     ax.spines["left"].set_visible(True)
     return fig
 
-# %% ../../nbs/bench/06_plots.ipynb #18840c4b
+# %% ../../nbs/bench/06_plots.ipynb #d9234bea
+def _landmark(ax, x, name, style, line):
+    "An upright line at `x`, named above the axes on the given line of text."
+    ax.axvline(x, color=_INK, lw=1, ls=style, zorder=1)
+    ax.annotate(name, (x, 1), xycoords=("data", "axes fraction"), xytext=(0, 3 + 14 * line),
+                textcoords="offset points", ha="center", **_SMALL_INK)
+
+
+def _in_words(interval, lost, total):
+    "Mean and interval in figures, and how many of `total` seeds gave no number."
+    ends = f"interval {_number(interval.low, True)} to {_number(interval.high, True)}"
+    ends = ends if _finite(interval.low, interval.high) else "no interval"
+    return f"mean {_number(interval.estimate, True)}, {ends}" + (
+        f"; {lost} of {total} seeds without a difference" if lost else "")
+
+# %% ../../nbs/bench/06_plots.ipynb #652d2dc9
 def difference_plot(differences: pandas.Series,  # one a seed; positive is better
                     interval: Interval,          # for their mean
                     target: float | None = None, # the difference that was claimed
@@ -131,19 +171,18 @@ def difference_plot(differences: pandas.Series,  # one a seed; positive is bette
     "Every seed's difference, their mean with its interval, zero and the claimed value."
     fig, [ax] = _canvas(2.7)
     values = differences[np.isfinite(differences)].to_numpy(float)
-    ax.plot(values, np.linspace(1.9, 1, len(values)) if len(values) > 1 else [1.45] * len(values), ls="", marker="o", ms=5, alpha=.6, color=arm_color(arm))
+    heights = np.linspace(1.9, 1, len(values)) if len(values) > 1 else [1.45] * len(values)
+    ax.plot(values, heights, ls="", marker="o", ms=5, alpha=.8, mew=0, color=arm_color(arm))
     _bar(ax, interval, .45, arm_color(arm), size=9)
-    for x, name, style, row in [(0., "no difference", "-", 0)] + ([] if target is None else [(target, f"claimed {_number(target, True)}", "--", 1)]):
-        ax.axvline(x, color=_INK, lw=1, ls=style, zorder=1)
-        ax.annotate(name, (x, 1), xycoords=("data", "axes fraction"), xytext=(0, 3 + 14 * row), textcoords="offset points", ha="center", fontsize=_SMALL, color=_INK)
-    ends = f", interval {_number(interval.low, True)} to {_number(interval.high, True)}" if _finite(interval.low, interval.high) else ", no interval"
-    lost = f"; {len(differences) - len(values)} of {len(differences)} seeds without a difference" if len(values) < len(differences) else ""
-    ax.set_xlabel(f"mean {_number(interval.estimate, True)}{ends}{lost}\n{_quantity('difference, seed by seed', unit)}, better \u2192", fontsize=_SMALL, color=_INK)
+    _landmark(ax, 0., "no difference", "-", 0)
+    if target is not None: _landmark(ax, target, f"claimed {_number(target, True)}", "--", 1)
+    ax.set_xlabel(f"{_in_words(interval, len(differences) - len(values), len(differences))}\n"
+                  f"{_quantity('difference, seed by seed', unit)}, better \u2192", **_SMALL_INK)
     ax.set(ylim=(0, 2.2), yticks=[])
     if title: fig.suptitle(title, x=.02, ha="left", fontsize=_TEXT, color=_INK)
     return fig
 
-# %% ../../nbs/bench/06_plots.ipynb #652d2dc9
+# %% ../../nbs/bench/06_plots.ipynb #18840c4b
 def arms_plot(scores: pandas.DataFrame,         # index = seed, one column an arm
               intervals: Mapping[str, Interval], # arm -> interval for its mean
               metric: str = "",                 # name of the score
@@ -152,15 +191,17 @@ def arms_plot(scores: pandas.DataFrame,         # index = seed, one column an ar
               ) -> Figure:
     "All arms, best first: every seed, the mean with its interval and the mean in figures."
     means = {arm: intervals[known(arm, intervals, "arm in `intervals`:")].estimate for arm in scores}
-    order = sorted(means, key=lambda arm: Metric(better).sign * means[arm] if _finite(means[arm]) else -math.inf, reverse=True)
+    sign = Metric(better).sign
+    order = sorted(means, key=lambda arm: -sign * means[arm] if _finite(means[arm]) else math.inf)
     fig, [ax] = _canvas(.75 + .38 * len(order))
     for y, arm in enumerate(order):
         values = scores[arm][np.isfinite(scores[arm])]
-        ax.plot(values, [y + .17] * len(values), ls="", marker="o", ms=3.5, alpha=.55, mew=0, color=arm_color(arm))
+        ax.plot(values, [y + .17] * len(values), ls="", marker="o", ms=3.5, alpha=.55, mew=0,
+                color=arm_color(arm))
         _bar(ax, intervals[arm], y - .15, arm_color(arm))
         lost = f" ({len(values)} of {len(scores)} seeds)" if len(values) < len(scores) else ""
-        mean = _number(means[arm]) if _finite(means[arm]) else "failed"
-        ax.text(1.02, y, mean + lost, transform=ax.get_yaxis_transform(), va="center", fontsize=_SMALL, color=_INK)
+        mean = _number(means[arm], column=True) if _finite(means[arm]) else "failed"
+        _side(ax, y, mean + lost)
     ax.set(ylim=(len(order) - .4, -.6))
     ax.set_yticks(range(len(order)), [_wrap(arm) for arm in order])
     ax.tick_params(axis="y", length=0)
@@ -168,15 +209,18 @@ def arms_plot(scores: pandas.DataFrame,         # index = seed, one column an ar
     return fig
 
 # %% ../../nbs/bench/06_plots.ipynb #b4b21057
-_SCALES = {"gain": "gain", "superiority": "gain", "noninferiority": "gain", "ratio": "factor", "level": "", "range": "", "reproduction": "", "trend": "slope"}
-_HEADS = {"gain": "{}: gain over the reference{}, better \u2192", "factor": "{}: gain as a factor, better \u2192", "": "{}{}", "slope": "{}: gain a step{}, better \u2192"}
+_HEADS = {"gain": "{}: gain over the reference{}, better \u2192", "level": "{}{}",
+          "ratio": "{}: gain as a factor, better \u2192", "trend": "{}: gain a step{}, better \u2192"}
+_ALIKE = {"superiority": "gain", "noninferiority": "gain",    # kinds that share an axis
+          "range": "level", "reproduction": "level"}
 
 
 def _scale(claim, verdict, metrics):
     "The heading of the axis on which `claim` is drawn."
-    if not _finite(verdict.estimate): return "exact checks, without seeds" if claim.kind == "deterministic" else "without runs"
-    scale, unit = _SCALES[claim.kind], metrics[claim.metric].unit if claim.metric in metrics else ""
-    return _HEADS[scale].format(claim.metric, f" ({unit})" if unit else "")
+    if claim.kind == "deterministic": return "exact checks, without seeds"
+    if not _finite(verdict.estimate): return "without runs"
+    unit = metrics[claim.metric].unit if claim.metric in metrics else ""
+    return _HEADS[_ALIKE.get(claim.kind, claim.kind)].format(claim.metric, f" ({unit})" if unit else "")
 
 
 def _claimed(claim):
@@ -190,20 +234,29 @@ def _claimed(claim):
 def _claim_row(ax, y, claim, verdict):
     "What was claimed and what was measured at height `y`, with the verdict's word."
     grey = verdict.verdict in ("not tested", "not transferable")
-    ax.text(1.02, y, verdict.verdict, transform=ax.get_yaxis_transform(), va="center", fontsize=_SMALL, color=GREY if grey else _INK)
+    _side(ax, y, verdict.verdict, GREY if grey else _INK)
     if not _finite(verdict.estimate): return
     low, high = _claimed(claim)
     if low < high: ax.plot([low, high], [y, y], color=_INK, lw=11, alpha=.25, solid_capstyle="butt", zorder=1)
     else: ax.plot([low], [y], ls="", marker="|", ms=15, mew=2.2, color=_INK, zorder=2)
-    _bar(ax, verdict, y, GREY if grey else arm_color(claim.arm), MARKS[verdict.verdict], hollow=verdict.verdict == "inconclusive" or grey)
+    hollow = grey or verdict.verdict == "inconclusive"
+    _bar(ax, verdict, y, GREY if grey else arm_color(claim.arm), MARKS[verdict.verdict], hollow=hollow)
+
+
+def _places(labels):
+    "The labels, the middle of each one's row, and the height of all rows, in rows of one line."
+    heights = np.array([1 + .6 * label.count("\n") for label in labels])
+    return labels, np.cumsum(heights) - heights / 2, heights.sum()
 
 
 def _forest_legend(fig, shown):
     arms = sorted({claim.arm for claim, verdict in shown}, key=lambda arm: (list(COLORS) + [arm]).index(arm))
-    marks = [Line2D([], [], color=arm_color(arm), marker="o", lw=2.2, label=arm if arm in COLORS else "reference") for arm in arms]
+    names = {arm: arm if arm in COLORS else "reference" for arm in arms}
+    marks = [Line2D([], [], color=arm_color(arm), marker="o", lw=2.2, label=name)
+             for arm, name in names.items()]
     claimed = Line2D([], [], ls="", marker="|", ms=14, mew=2.2, color=_INK, label="claimed")
     handles = list({mark.get_label(): mark for mark in [claimed, *marks]}.values())
-    fig.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, fontsize=_SMALL, labelcolor=_INK, handlelength=1.4, columnspacing=1.2)
+    fig.legend(handles=handles, ncols=len(handles), **_LEGEND)
 
 # %% ../../nbs/bench/06_plots.ipynb #e3549e7e
 def forest_plot(verdicts: Sequence[Verdict],             # one a claim
@@ -213,38 +266,45 @@ def forest_plot(verdicts: Sequence[Verdict],             # one a claim
                 ) -> Figure:
     "One row a claim, grouped by unit: interval, what was claimed, and the verdict's word."
     found, names = {verdict.claim: verdict for verdict in verdicts}, names or {}
-    if lacking := [claim.id for claim in claims if claim.id not in found]: raise ValueError(f"no verdict on {', '.join(lacking)}; expected one a claim")
+    if lacking := [claim.id for claim in claims if claim.id not in found]:
+        raise ValueError(f"no verdict on {', '.join(lacking)}; expected one a claim")
     groups = {}
-    for claim in claims: groups.setdefault(_scale(claim, found[claim.id], metrics or {}), []).append((claim, found[claim.id]))
-    ordered = sorted(groups.items(), key=lambda group: not _finite(group[1][0][1].estimate))    # lists without an axis come last
-    tall = 1.6 if any("\n" in _wrap(names.get(claim.id, claim.id)) for claim in claims) else 1.
-    rows = [tall * len(group) for _, group in ordered]
-    fig, axes = _canvas(.5 + .55 * len(rows) + .26 * sum(rows), rows)
-    for ax, (heading, group) in zip(axes, ordered):
-        for y, row in enumerate(group): _claim_row(ax, y, *row)
+    for claim in claims:
+        groups.setdefault(_scale(claim, found[claim.id], metrics or {}), []).append((claim, found[claim.id]))
+    ordered = sorted(groups.items(), key=lambda group: not _finite(group[1][0][1].estimate))  # lists last
+    places = [_places([_wrap(names.get(claim.id, claim.id), 26) for claim, _ in group])
+              for _, group in ordered]
+    rows = [tall for *_, tall in places]
+    fig, axes = _canvas(.5 + .66 * len(rows) + .27 * sum(rows), rows)
+    fig.get_layout_engine().set(h_pad=.09)
+    for ax, (heading, group), (labels, ys, tall) in zip(axes, ordered, places):
+        for y, row in zip(ys, group): _claim_row(ax, y, *row)
+        ax.set_yticks(ys, labels)
+        ax.tick_params(axis="y", length=0)
+        ax.set_ylim(tall, 0)
+        ax.margins(x=.08)
         if not _finite(group[0][1].estimate):
             ax.spines["bottom"].set_visible(False)
             ax.set_xticks([])
-        ax.set_yticks(range(len(group)), [_wrap(names.get(claim.id, claim.id)) for claim, _ in group])
-        ax.tick_params(axis="y", length=0)
-        ax.set_ylim(len(group) - .5, -.5)
-        ax.margins(x=.08)
         _heading(ax, heading)
-    if shown := [row for _, group in ordered for row in group if _finite(row[1].estimate)]: _forest_legend(fig, shown)
+    shown = [row for _, group in ordered for row in group if _finite(row[1].estimate)]
+    if shown: _forest_legend(fig, shown)
     return fig
 
 # %% ../../nbs/bench/06_plots.ipynb #e1974684
-def attribution_plot(table: pandas.DataFrame,       # index = change; shapley, low, high and, if known, leave_one_out, one_at_a_time, p_holm
-                     total: Interval | None = None, # the gain of all changes together; by default the sum of the shares, without interval
+def attribution_plot(table: pandas.DataFrame,       # change (or as index), shapley, low, high, and if
+                                                    # known leave_one_out, one_at_a_time, p_holm
+                     total: Interval | None = None, # gain of all changes; by default the sum of the shares
                      unit: str = "",
                      ) -> Figure:
     "The share of every change with its interval, beside the two usual ablations; the whole gain last."
+    table = table.set_index("change") if "change" in table else table
     fig, [ax] = _canvas(1.5 + .42 * (len(table) + 1))
     for y, row in enumerate(table.itertuples()): _share(ax, y, row)
     end = len(table)
     whole = total or _Share(table["shapley"].sum())
     _bar(ax, whole, end, _INK, size=9)
-    ax.text(1.02, end, _number(whole.estimate, True), transform=ax.get_yaxis_transform(), va="center", fontsize=_SMALL, color=_INK)
+    _side(ax, end, _number(whole.estimate, True))
     ax.axhline(end - .5, color=_INK, lw=.8, alpha=.4)
     ax.axvline(0, color=_INK, lw=1, zorder=1)
     ax.set(ylim=(end + .5, -.5))
@@ -265,37 +325,41 @@ class _Share:
     high: float = math.nan
 
 
+def _hollow(marker): return dict(ls="", marker=marker, ms=6, mfc="none", mec=_INK, mew=1.1)
+
+
 def _share(ax, y, row):
     "One change: its share, the ablations below it, numbers at the right."
     color = COLORS["documented"]
     _bar(ax, _Share(row.shapley, row.low, row.high), y - .12, color)
     for name, (marker, _) in _ABLATIONS.items():
-        if hasattr(row, name): ax.plot([getattr(row, name)], [y + .2], ls="", marker=marker, ms=6, mfc="none", mec=_INK, mew=1.1, zorder=3)
-    p = f"  {_p(row.p_holm)}" if _finite(getattr(row, "p_holm", None)) else ""
-    ax.text(1.02, y, _number(row.shapley, True) + p, transform=ax.get_yaxis_transform(), va="center", fontsize=_SMALL, color=_INK)
+        if hasattr(row, name): ax.plot([getattr(row, name)], [y + .2], **_hollow(marker), zorder=3)
+    p = f", {_p(row.p_holm)}" if _finite(getattr(row, "p_holm", None)) else ""
+    _side(ax, y, _number(row.shapley, True) + p)
 
 
 def _ablation_legend(fig, table):
     handles = [Line2D([], [], color=COLORS["documented"], marker="o", lw=2.2, label="Shapley share")]
-    handles += [Line2D([], [], ls="", marker=marker, mfc="none", mec=_INK, label=label) for name, (marker, label) in _ABLATIONS.items() if name in table]
-    fig.legend(handles=handles, loc="outside upper left", ncols=3, frameon=False, fontsize=_SMALL, labelcolor=_INK, handlelength=1.4, columnspacing=1.2)
+    handles += [Line2D([], [], **_hollow(marker), label=label)
+                for name, (marker, label) in _ABLATIONS.items() if name in table]
+    fig.legend(handles=handles, ncols=3, **_LEGEND)
 
 # %% ../../nbs/bench/06_plots.ipynb #76d09579
 def _thinned(frame, points=60):
     "At most `points` evenly spaced rows of `frame`, first and last included."
     frame = frame.sort_index()
+    if len(frame) <= points: return frame
     return frame.iloc[np.unique(np.linspace(0, len(frame) - 1, points).round().astype(int))]
 
 
 def _spread(wanted: np.ndarray, gap: float) -> np.ndarray:
-    "Heights in [0, 1] close to `wanted`, in the same order and `gap` apart; closer only where they would not fit."
+    "Heights in [0, 1] close to `wanted`, in the same order, `gap` apart or as far as fits."
     order = np.argsort(wanted, kind="stable")
-    gap = min(gap, 1 / max(len(wanted) - 1, 1))
-    lowest = np.arange(len(wanted)) * gap
-    free = np.maximum.accumulate(np.clip(wanted[order] - lowest, 0, 1 - lowest[-1]))   # what remains once the gaps are taken out
-    out = np.empty(len(wanted))
-    out[order] = free + lowest
-    return out
+    gaps = np.arange(len(wanted)) * min(gap, 1 / max(len(wanted) - 1, 1))
+    heights = np.empty(len(wanted))
+    nearest = isotonic_regression(wanted[order] - gaps).x    # least squares, once the gaps are taken out
+    heights[order] = np.clip(nearest, 0, 1 - gaps[-1]) + gaps
+    return heights
 
 
 def _end_labels(fig, ax, ends):
@@ -305,8 +369,9 @@ def _end_labels(fig, ax, ends):
     heights = ax.transAxes.inverted().transform(points)[:, 1]
     gap = 1.25 * _SMALL / 72 * fig.dpi / ax.get_window_extent().height
     for (arm, end), height in zip(ends.items(), _spread(heights, gap)):
-        ax.annotate(arm, end, xytext=(1.06, height), textcoords="axes fraction", va="center", fontsize=_SMALL, color=_INK,
-                    arrowprops=dict(arrowstyle="-", color=arm_color(arm), lw=.8, shrinkA=1, shrinkB=1))
+        line = dict(arrowstyle="-", color=arm_color(arm), lw=.8, shrinkA=1, shrinkB=1, relpos=(0, .5))
+        ax.annotate(arm, end, xytext=(1.06, height), textcoords="axes fraction", va="center",
+                    arrowprops=line, **_SMALL_INK)
 
 # %% ../../nbs/bench/06_plots.ipynb #87b9f8cb
 def curves_plot(histories: Mapping[str, pandas.DataFrame], # arm -> index = step, one column a seed
@@ -366,28 +431,31 @@ def _svg(fig) -> ElementTree.Element:
 def _prune(root):
     "Drops what would act on the rest of the page or name an outside address."
     for parent in list(root.iter()):
-        for child in [c for c in parent if c.tag in ("metadata", "style") or (c.tag in ("g", "defs") and not len(c))]: parent.remove(child)
+        for child in list(parent):
+            empty = child.tag in ("g", "defs") and not len(child)
+            if empty or child.tag in ("metadata", "style"): parent.remove(child)
 
 
 def _restyle(value: str) -> str:
     "Ink as the page's text colour, the page's font, two decimals of a point."
     value = re.sub(rf"{_INK}|#000000", "currentColor", value)
     value = re.sub(r"'DejaVu Sans'[^;]*", "system-ui, sans-serif", value)
-    return re.sub(r"-?\d+\.\d{3,}(?![\d\w])", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), value)
+    def short(number): return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+    return re.sub(r"-?\d+\.\d{3,}(?!\w)", short, value)
 
 
 def _own_ids(root, prefix):
     "Keeps the identifiers that something refers to and puts `prefix` before them."
-    text = " ".join(value for node in root.iter() for value in node.attrib.values())
-    used = set(re.findall(r"url\(#([^)]+)\)", text)) | {node.get("href", "")[1:] for node in root.iter() if node.get("href", "").startswith("#")}
-    for node in root.iter():
-        if node.attrib.pop("id", None) if node.get("id") not in used else False: continue
-        for key, value in node.attrib.items():
-            if key == "id": node.set(key, prefix + value)
-            elif key == "href" and value.startswith("#"): node.set(key, f"#{prefix}{value[1:]}")
-            else: node.set(key, value.replace("url(#", f"url(#{prefix}"))
+    values = [(node, key, value) for node in root.iter() for key, value in node.attrib.items()]
+    used = {name for _, _, value in values for name in re.findall(r"url\(#([^)]+)\)", value)}
+    used |= {value[1:] for _, key, value in values if key == "href" and value.startswith("#")}
+    for node, key, value in values:
+        if key == "id" and value not in used: del node.attrib[key]
+        elif key == "id": node.set(key, prefix + value)
+        elif key == "href" and value.startswith("#"): node.set(key, f"#{prefix}{value[1:]}")
+        else: node.set(key, value.replace("url(#", f"url(#{prefix}"))
 
-# %% ../../nbs/bench/06_plots.ipynb #d9234bea
+# %% ../../nbs/bench/06_plots.ipynb #0ad8b6c3
 def figure(fig: Figure,   # drawn by this module or by anyone
            caption: str,  # the message, one sentence
            alt: str,      # what is to be seen, for those who do not see it
@@ -398,9 +466,11 @@ def figure(fig: Figure,   # drawn by this module or by anyone
     for node in root.iter():
         for key, value in node.attrib.items():
             if key not in ("id", "href", "clip-path"): node.set(key, _restyle(value))
-    _own_ids(root, f"f{hashlib.sha256(ElementTree.tostring(root) + f'{caption}|{alt}'.encode()).hexdigest()[:10]}-")
+    content = ElementTree.tostring(root) + f"{caption}|{alt}".encode()
+    _own_ids(root, f"f{hashlib.sha256(content).hexdigest()[:10]}-")
     width = fig.get_figwidth() * 96    # CSS pixels
-    root.attrib = {"xmlns": _SVG, "viewBox": root.get("viewBox"), "role": "img", "aria-label": alt, "fill": "currentColor",
-                   "stroke-linejoin": "round", "stroke-linecap": "butt", "style": f"width:100%;max-width:{width:.0f}px;height:auto"}
+    root.attrib = {"xmlns": _SVG, "viewBox": root.get("viewBox"), "role": "img", "aria-label": alt,
+                   "fill": "currentColor", "stroke-linejoin": "round", "stroke-linecap": "butt",
+                   "style": f"width:100%;max-width:{width:.0f}px;height:auto"}
     drawing = ElementTree.tostring(root, encoding="unicode")
     return Html(f'<figure class="mlf">{drawing}<figcaption>{escape(caption)}</figcaption></figure>')

@@ -21,7 +21,8 @@ _ROUNDING = 1e-12    # differences of scores that agree to this fraction of the 
 
 # %% auto #0
 __all__ = ['MIN_SEEDS', 'Interval', 't_interval', 'bootstrap_t_interval', 'mean_interval', 'paired_interval', 'judge', 'p_value',
-           'holm', 'clopper_pearson', 'plan', 'flattened', 'judge_claim', 'correct', 'Judgement', 'judge_scores']
+           'holm', 'clopper_pearson', 'plan', 'detectable', 'flattened', 'judge_claim', 'correct', 'Judgement',
+           'judge_scores']
 
 # %% ../../nbs/bench/02_stats.ipynb #b1752f44
 @dataclass(frozen=True, repr=False)
@@ -40,7 +41,8 @@ def _numbers(values, what: str = "values") -> np.ndarray:
     if x.ndim != 1 or len(x) < 2:
         raise ValueError(f"{what} has shape {x.shape}; expected at least 2 numbers, one a seed")
     if len(bad := np.flatnonzero(~np.isfinite(x))):
-        raise ValueError(f"{what} holds {x[bad[0]]} at position {bad[0]}; expected finite numbers: count failed runs, do not average them")
+        raise ValueError(f"{what} holds {x[bad[0]]} at position {bad[0]}; expected finite numbers: "
+                         "count failed runs, do not average them")
     return x
 
 
@@ -63,7 +65,7 @@ def t_interval(values: Sequence[float], # one number a seed, [n]
 
 # %% ../../nbs/bench/02_stats.ipynb #80e62fc0
 def _generator(seed: int | str):
-    "A generator from a number, or from a name by its CRC-32 (`hash` of a text changes from process to process)."
+    "A generator from a number, or from a name by its CRC-32 (`hash` differs from process to process)."
     return np.random.default_rng(zlib.crc32(seed.encode()) if isinstance(seed, str) else seed)
 
 
@@ -101,7 +103,7 @@ def mean_interval(values: Sequence[float], # one number a seed, [n]
 
 # %% ../../nbs/bench/02_stats.ipynb #ae81bd4e
 def _snap(d, scale, targets=()):
-    "`d`, made constant where it varies by rounding alone, and set to the one of `targets` that it differs from by rounding alone."
+    "`d`; constant where it varies by rounding alone, then one of `targets` where only rounding parts them."
     if np.ptp(d) > _ROUNDING * scale: return d
     same = [target for target in targets if abs(np.median(d) - target) <= _ROUNDING * scale]
     return np.full_like(d, same[0] if same else np.median(d))
@@ -114,7 +116,8 @@ def paired_interval(baseline: Sequence[float], # scores, one a seed, [n]
                     ) -> Interval:
     "Interval for the mean of `fixed - baseline`, seed by seed."
     a, b = _numbers(baseline, "baseline"), _numbers(fixed, "fixed")
-    if len(a) != len(b): raise ValueError(f"baseline has {len(a)} scores and fixed {len(b)}; expected one of each a seed")
+    if len(a) != len(b):
+        raise ValueError(f"baseline has {len(a)} scores and fixed {len(b)}; expected one of each a seed")
     return mean_interval(_snap(b - a, max(abs(a).max(), abs(b).max())), level, seed)
 
 # %% ../../nbs/bench/02_stats.ipynb #dc831abb
@@ -162,20 +165,40 @@ def plan(sd: float,          # standard deviation of the paired differences
     "The number of paired seeds at which the paired t decides with probability `power`; at least 5."
     from scipy.stats import nct
     if not sd > 0: raise ValueError(f"sd is {sd}; expected the positive spread of the paired differences")
-    if not abs(gain) > 0: raise ValueError(f"gain is {gain}; expected a distance from the target: on the target itself no number of seeds decides")
+    if not abs(gain) > 0:
+        raise ValueError(f"gain is {gain}; expected a distance from the target, on it no number decides")
     if not 0 < power < 1: raise ValueError(f"power is {power}; expected a probability inside (0, 1)")
     effect, tail = abs(gain) / sd, (1 + level) / 2
     n = max(MIN_SEEDS, int(((special.ndtri(tail) + special.ndtri(power)) / effect) ** 2))
     while nct.sf(special.stdtrit(n - 1, tail), n - 1, effect * math.sqrt(n)) < power: n += 1
     return n
 
+# %% ../../nbs/bench/02_stats.ipynb #55f0309e
+def detectable(sd: float,          # standard deviation of the paired differences
+               n: int,             # paired seeds, at least 2
+               power: float = .8,  # chance of a verdict
+               level: float = .95, # of the interval
+               ) -> float:
+    "The distance from the target at which the paired t decides on `n` seeds with probability `power`."
+    from scipy.optimize import brentq
+    from scipy.stats import nct
+    if not (sd > 0 and n >= 2): raise ValueError(f"sd is {sd} and n is {n}; expected a positive spread and at least 2 paired seeds")
+    needed = special.stdtrit(n - 1, (1 + level) / 2)
+    return sd * brentq(lambda effect: nct.sf(needed, n - 1, effect * math.sqrt(n)) - power, 1e-6, 100.)
+
 # %% ../../nbs/bench/02_stats.ipynb #ae19e544
 def _bounds(claim: Claim, sign: int) -> tuple[float, float]:
     "Between which bounds the judged mean must lie; most kinds have no upper one."
     target, margin = claim.target or 0., claim.margin
-    return {"superiority": (0., math.inf), "noninferiority": (-margin, math.inf), "level": (sign * target, math.inf),
-            "ratio": (math.log(target or 1), math.inf), "range": (target, claim.high),
-            "reproduction": (target - margin, target + margin)}.get(claim.kind, (target, math.inf))
+    match claim.kind:
+        case "range": return target, claim.high
+        case "reproduction": return target - margin, target + margin
+        case "superiority": low = 0.
+        case "noninferiority": low = -margin
+        case "ratio": low = math.log(target)
+        case "level": low = sign * target
+        case _: low = target
+    return low, math.inf
 
 
 def _decide(interval, bounds, strict):
@@ -210,8 +233,10 @@ class _Runs:
 
 
 def _runs(arm, values, failed):
-    if not isinstance(values, pd.Series): raise TypeError(f"{arm} is a {type(values).__name__}; expected a Series of values by seed")
-    if len(twice := values.index[values.index.duplicated()]): raise ValueError(f"{arm} has seed {twice[0]} twice; expected one value a seed")
+    if not isinstance(values, pd.Series):
+        raise TypeError(f"{arm} is a {type(values).__name__}; expected a Series of values by seed")
+    if len(twice := values.index[values.index.duplicated()]):
+        raise ValueError(f"{arm} has seed {twice[0]} twice; expected one value a seed")
     values = values.astype(float)
     finite = values[np.isfinite(values)].sort_index()
     return _Runs(arm, finite, int(failed) + len(values) - len(finite))
@@ -230,8 +255,9 @@ def _improvement(a, b, sign, targets=()):
 def _log(claim, runs):
     "Logarithms; a value that has none raises `ValueError`."
     if len(bad := runs.values[runs.values <= 0]):
-        raise ValueError(f"claim {claim.id!r} is a ratio, but {claim.metric} of {runs.arm!r} is {bad.iloc[0]:g} at seed {bad.index[0]}; "
-                         "a ratio needs positive values: claim a gain instead")
+        found = f"{claim.metric} of {runs.arm!r} is {bad.iloc[0]:g} at seed {bad.index[0]}"
+        raise ValueError(f"claim {claim.id!r} is a ratio, but {found}; "
+                         "expected positive values: claim a gain instead")
     return np.log(runs.values)
 
 
@@ -281,7 +307,8 @@ def _notes(claim, arm, reference, x):
     both = [arm, reference] if claim.paired else [arm]
     notes = []
     lone = len(arm.values.index.symmetric_difference(reference.values.index)) if claim.paired else 0
-    if lone > sum(runs.failed for runs in both): notes.append(f"{lone} runs have no partner with their seed and are left out")
+    if lone > sum(runs.failed for runs in both):
+        notes.append(f"{lone} runs have no partner with their seed and are left out")
     if len(x) > 1 and np.ptp(x) == 0:
         same = ", exactly no difference" if claim.kind == "superiority" and x[0] == 0 else ""
         notes.append(f"no spread over seeds: compared exactly{same}")
@@ -291,30 +318,39 @@ def _notes(claim, arm, reference, x):
 def _measure(claim, arm, reference, x, sign, level):
     "The fields of the verdict that the numbers give, and the verdict of the interval."
     runs = (arm, reference) if claim.paired else (arm,)
-    fields = dict(n=len(x), failed_runs=sum(r.failed for r in runs), direction=_direction(claim, arm, reference, sign, level))
-    if len(x) < 2: return fields | ({"estimate": _own_unit(claim, Interval(*[float(x[0])] * 3), sign)[0]} if len(x) else {}), ""
+    fields = dict(n=len(x), failed_runs=sum(r.failed for r in runs),
+                  direction=_direction(claim, arm, reference, sign, level))
+    if len(x) == 0: return fields, ""
     reproduction, bounds = claim.kind == "reproduction", _bounds(claim, sign)
-    interval = mean_interval(x, 2 * level - 1 if reproduction else level, claim.id)
+    level = 2 * level - 1 if reproduction else level
+    interval = mean_interval(x, level, claim.id) if len(x) > 1 else Interval(*[float(x[0])] * 3)
     fields |= dict(zip(("estimate", "low", "high"), _own_unit(claim, interval, sign)))
+    if len(x) == 1: fields |= dict(low=None, high=None)
     if len(x) < MIN_SEEDS: return fields, ""
     strict = claim.kind == "superiority" or (claim.kind == "trend" and claim.target is None)
-    return fields | {"p": 0. if np.ptp(x) == 0 else _p_nearest(x, bounds, reproduction)}, _decide(interval, bounds, strict)
+    p = 0. if np.ptp(x) == 0 else _p_nearest(x, bounds, reproduction)
+    return fields | dict(p=p), _decide(interval, bounds, strict)
 
 
 def _assess(claim, arm, reference, metric, failed, curve, level=.95):
     "The verdict on a claim that rests on runs."
-    if claim.paired and reference is None: raise ValueError(f"claim {claim.id!r} compares two arms; expected the runs of {claim.reference!r}")
+    if claim.paired and reference is None:
+        raise ValueError(f"claim {claim.id!r} compares two arms; expected the runs of {claim.reference!r}")
     arm = _runs(claim.arm, arm, failed[0])
     reference = None if reference is None else _runs(claim.reference, reference, failed[1])
     x = _judged(claim, arm, reference, metric.sign)
     fields, verdict = _measure(claim, arm, reference, x, metric.sign, level)
     notes = _notes(claim, arm, reference, x)
-    if not verdict: notes.insert(0, f"no verdict: {len(x)} {'paired ' * claim.paired}seeds, at least {MIN_SEEDS} are needed")
-    elif not _stands(verdict, claim, arm, reference): notes, verdict = [*notes, f"on the rest: {verdict}"], "inconclusive"
+    if not verdict:
+        seeds = f"{len(x)} {'paired ' * claim.paired}seed{'s' * (len(x) != 1)}"
+        notes.insert(0, f"no verdict: {seeds}, at least {MIN_SEEDS} are needed")
+    elif not _stands(verdict, claim, arm, reference):
+        notes, verdict = [*notes, f"on the rest: {verdict}"], "inconclusive"
     final = verdict or "not tested"
     if not claim.transferable: final, notes = "not transferable", [claim.reason, *notes]
     elif curve is not None and claim.kind != "trend" and not flattened(*curve):
-        final, notes = "not tested", [f"not tested at this budget: {claim.metric} still moved at the end", *notes]
+        final = "not tested"
+        notes.insert(0, f"not tested at this budget: {claim.metric} still moved at the end")
     return Verdict(claim.id, final, uncorrected=verdict, reason="; ".join(notes), **fields)
 
 
@@ -322,8 +358,8 @@ def judge_claim(claim: Claim,
                 arm: pd.Series | None = None,       # metric of the claim's arm by seed; for `trend` its slope
                 reference: pd.Series | None = None, # of the arm it is compared with
                 metric: Metric = Metric(),          # how to read it
-                failed: tuple[int, int] = (0, 0),   # failed runs of arm and reference that are not in the Series
-                curve: tuple[Sequence[float], Sequence[float]] | None = None, # rises and finals of the learning curve, for `flattened`
+                failed: tuple[int, int] = (0, 0),   # failed runs of both that are not in the Series
+                curve: tuple[Sequence[float], Sequence[float]] | None = None, # rises, finals of `flattened`
                 ) -> Verdict:
     "The verdict on one claim, without correction for the number of claims."
     if claim.kind == "not_testable": return Verdict(claim.id, "not tested", reason=claim.reason)
@@ -344,15 +380,18 @@ def correct(verdicts: Sequence[Verdict], # of one report
             level: float = .05,          # chance of any wrong verdict
             ) -> list[Verdict]:
     "The verdicts with Holm's p; a `confirmed` or `refuted` whose p exceeds `level` becomes `inconclusive`."
-    family = [i for i, v in enumerate(verdicts) if v.p is not None and v.verdict in ("confirmed", "refuted", "inconclusive")]
+    tested = ("confirmed", "refuted", "inconclusive")
+    family = [i for i, v in enumerate(verdicts) if v.p is not None and v.verdict in tested]
     ps = dict(zip(family, holm([verdicts[i].p for i in family])))
     return [_corrected(v, ps.get(i), level) for i, v in enumerate(verdicts)]
 
 # %% ../../nbs/bench/02_stats.ipynb #f7d60d7c
 def _number(value, name, position):
-    if isinstance(value, (str, bytes)): raise ValueError(f"{name} holds the text {value!r} at position {position}; expected a number")
+    if isinstance(value, (str, bytes)):
+        raise ValueError(f"{name} holds the text {value!r} at position {position}; expected a number")
     try: number = float(value)
-    except (TypeError, ValueError): raise ValueError(f"{name} holds {value!r} at position {position}; expected a number") from None
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} holds {value!r} at position {position}; expected a number") from None
     if math.isfinite(number): return number
     raise ValueError(f"{name} holds {number} at position {position}; expected a finite number: "
                      "leave the seed out of both arms, and say how many runs failed")
@@ -361,9 +400,10 @@ def _number(value, name, position):
 def _scores(values, name):
     "`values` as a Series by seed."
     by_seed = isinstance(values, (Mapping, pd.Series))
-    given = values if isinstance(values, pd.Series) else pd.Series(values if by_seed else list(values), dtype=object)
+    given = pd.Series(values if by_seed else list(values), dtype=object)
     if not len(given): raise ValueError(f"{name} is empty; expected one score a seed")
-    if len(twice := given.index[given.index.duplicated()]): raise ValueError(f"{name} has seed {twice[0]} twice; expected one score a seed")
+    if len(twice := given.index[given.index.duplicated()]):
+        raise ValueError(f"{name} has seed {twice[0]} twice; expected one score a seed")
     return pd.Series([_number(v, name, i) for i, v in enumerate(given)], given.index, name=name)
 
 
@@ -371,12 +411,13 @@ def _paired_scores(baseline, fixed):
     "Both arms side by side, one row a seed."
     a, b = _scores(baseline, "baseline"), _scores(fixed, "fixed")
     if set(a.index) == set(b.index): return pd.DataFrame({"baseline": a, "fixed": b.loc[a.index]})
-    alone = [f"{sorted(set(x.index) - set(y.index), key=str)} in {x.name} alone" for x, y in ((a, b), (b, a)) if set(x.index) - set(y.index)]
-    raise ValueError(f"baseline has {len(a)} scores and fixed {len(b)}, and they are not paired: seeds {', '.join(alone)}; "
-                     "expected one score of each a seed")
+    alone = [f"{sorted(set(x.index) - set(y.index), key=str)} in {x.name} alone" for x, y in ((a, b), (b, a))
+             if set(x.index) - set(y.index)]
+    raise ValueError(f"baseline has {len(a)} scores and fixed {len(b)}, and they are not paired: "
+                     f"seeds {', '.join(alone)}; expected one score of each a seed")
 
 # %% ../../nbs/bench/02_stats.ipynb #3242c3dc
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Judgement:
     "What paired scores say of a gain."
     verdict: Verdict
@@ -395,37 +436,49 @@ class Judgement:
         "Improvement of every seed."
         return Metric(self.better).sign * (self.scores["fixed"] - self.scores["baseline"])
 
-    def __str__(self):
-        v = self.verdict
-        moved = {"better": "is better than", "worse": "is worse than"}.get(v.direction, "is not told apart from")
+    def __repr__(self):
+        v, seeds = self.verdict, f"{self.n} paired seed{'s' * (self.n != 1)}"
+        moved = {"better": "is better than", "worse": "is worse than",
+                 "undetermined": "is not told apart from"}[v.direction]
         asked = "more than 0" if self.gain == 0 else f"at least {self.gain:g}"
-        size = f"{v.estimate:.4g}" if self.interval is None else f"{self.interval} ({100 * self.level:g} % interval)"
-        lines = [f"{v.verdict}: fixed {moved} baseline; improvement {size} on {self.n} paired seeds, asked for {asked}"]
+        size = f"{self.interval} ({100 * self.level:g} % interval)" if self.interval else f"{v.estimate:.4g}"
         facts = [("p", v.p), ("correlation of the arms", self.rho), ("sd of the differences", self.sd)]
-        lines += [", ".join(f"{name} {value:.2g}" for name, value in facts if value is not None), v.reason]
-        if self.seeds_needed: lines.append(f"if the improvement is what was measured, a new study of {self.seeds_needed} seeds settles it in 4 of 5 cases")
-        return "\n".join(filter(None, lines))
+        return "\n".join(filter(None, [
+            f"{v.verdict}: fixed {moved} baseline; improvement {size} on {seeds}, asked for {asked}",
+            ", ".join(f"{name} {value:.2g}" for name, value in facts if value), v.reason, self._advice()]))
+
+    def _advice(self):
+        if self.seeds_needed is None: return ""
+        return (f"if the improvement is what was measured, a new study of {self.seeds_needed} seeds "
+                "settles it in about 4 of 5 cases")
 
     def to_dict(self) -> dict:
         "All of it as plain values, ready for JSON."
-        plain = {name: getattr(self, name) for name in ("n", "rho", "sd", "seeds_needed", "gain", "better", "level")}
+        names = "n", "rho", "sd", "seeds_needed", "gain", "better", "level"
+        plain = {name: getattr(self, name) for name in names}
         scores = {"seed": self.scores.index.tolist(), **self.scores.to_dict("list")}
-        return {"verdict": self.verdict.to_dict(), "interval": self.interval and asdict(self.interval), **plain, "scores": scores}
+        return {"verdict": self.verdict.to_dict(), "interval": self.interval and asdict(self.interval),
+                **plain, "scores": scores}
 
     def plot(self):
         "Figure of the differences with their interval and what was asked for."
         from mlfixes.bench.plots import difference_plot
-        return difference_plot(self.differences, self.interval, target=self.gain, title=str(self).split(";")[0])
+        if self.interval is None:
+            raise ValueError("one seed has no interval; expected at least 2 paired seeds")
+        return difference_plot(self.differences, self.interval, target=self.gain or None,
+                               title=str(self).split(";")[0])
 
 # %% ../../nbs/bench/02_stats.ipynb #e73a7d3d
 def _score_claim(gain):
-    if not math.isfinite(gain): raise ValueError(f"gain is {gain}; expected a number in the unit of the scores")
+    if not math.isfinite(gain):
+        raise ValueError(f"gain is {gain}; expected a number in the unit of the scores")
     kind = "superiority" if gain == 0 else "gain" if gain > 0 else "noninferiority"
-    return Claim("scores", "fixed is better than baseline", "scores", kind, "score", max(gain, 0.), arm="fixed", margin=max(-gain, 0.))
+    return Claim("scores", "fixed is better than baseline", "scores", kind, "score", max(gain, 0.),
+                 arm="fixed", margin=max(-gain, 0.))
 
 
-def judge_scores(baseline: Sequence[float] | Mapping | pd.Series, # scores of the broken runs: a list, or by seed
-                 fixed: Sequence[float] | Mapping | pd.Series,    # scores of the fixed runs with the same seeds
+def judge_scores(baseline: Sequence[float] | Mapping | pd.Series, # scores of the broken runs, maybe by seed
+                 fixed: Sequence[float] | Mapping | pd.Series,    # scores of the fixed runs, same seeds
                  gain: float = 0., # improvement asked for: 0 any at all, negative the loss that is tolerated
                  *, better: str = "higher", # or "lower"
                  level: float = .95,        # of the interval

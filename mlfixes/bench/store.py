@@ -5,9 +5,9 @@
 # %% ../../nbs/bench/03_store.ipynb #e849d32e
 from __future__ import annotations
 
-import ast, dataclasses, hashlib, importlib.util, inspect, io, json, sqlite3, sys, sysconfig, textwrap, time
+import ast, dataclasses, hashlib, importlib.util, inspect, io, json, os, sqlite3, sys, sysconfig, tempfile, textwrap, time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -255,7 +255,7 @@ class StoreError(RuntimeError):
 # %% ../../nbs/bench/03_store.ipynb #e4d1412e
 _APPLICATION, _VERSION = 0x6D6C6678, 1               # "mlfx" in SQLite's header, and the version of the table below
 _COLUMNS = ("key", "task", "profile", "config", "seed", "seconds", "metrics", "history", "arrays", "error", "code", "packages", "finished")
-_TABLE = ("create table if not exists runs (key text primary key, task text, profile text, config text, seed integer, seconds real, "
+_TABLE = ("create table runs (key text primary key, task text, profile text, config text, seed integer, seconds real, "
           "metrics text, history text, arrays blob, error text, code text, packages text, finished real) strict")
 
 
@@ -263,9 +263,11 @@ class Store:
     "Finished runs in one SQLite file that several processes may share."
     def __init__(self, path: str | Path | None = None):   # default: runs.sqlite in the platform's cache folder
         self.path = default_store() if path is None else Path(path).expanduser()
-        try: self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error: raise self._unusable(error) from error
-        with self._connection() as db: self._prepare(db)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.path.exists(): _create(self.path)
+        except (OSError, sqlite3.Error) as error: raise self._unusable(error) from error
+        with self._connection() as db: self._check(db)
 
     @contextmanager
     def _connection(self):
@@ -279,17 +281,13 @@ class Store:
         return StoreError(f"the store {self.path} cannot be used: {error}. Expected an SQLite file written by mlfixes in a folder that can be "
                           "written; nothing was changed. Move the file away, or name another one with --store (Store(path) in Python)")
 
-    def _prepare(self, db):
+    def _check(self, db):
         application, found = (db.execute(f"pragma {name}").fetchone()[0] for name in ("application_id", "user_version"))
-        if application == _APPLICATION and found > _VERSION:
+        if application != _APPLICATION: raise self._unusable("it is not a store of mlfixes")
+        if found > _VERSION:
             raise StoreError(f"the store {self.path} was written by a newer mlfixes (version {found}, this one reads {_VERSION}); "
                              "upgrade mlfixes, or name another store with --store")
-        if application == _APPLICATION and found == _VERSION: return self._writable(db)
-        if db.execute("select count(*) from sqlite_master").fetchone()[0]: raise self._unusable("it is a database of another program")
-        db.execute("pragma journal_mode=wal")
-        db.executescript(f"begin immediate; {_TABLE}; pragma application_id={_APPLICATION}; pragma user_version={_VERSION}; commit")
-
-    def _writable(self, db): db.execute("delete from runs where key is null")   # deletes nothing, but fails where nothing can be written
+        db.execute("delete from runs where key is null")   # deletes nothing, but fails where nothing can be written
 
     def add(self, run: Run) -> bool:
         "Commits one finished run; False where another process had committed it before."
@@ -330,6 +328,16 @@ class Store:
         "Forgets the runs of `task`, or all; returns how many."
         with self._connection() as db:
             return db.execute("delete from runs where ? is null or task = ?", (task, task)).rowcount
+
+
+def _create(path: Path):
+    "Makes an empty store that appears at `path` complete, or not at all where another process is faster."
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        fresh = Path(folder) / path.name
+        with closing(sqlite3.connect(fresh)) as db:
+            db.execute("pragma journal_mode=wal")
+            db.executescript(f"begin; {_TABLE}; pragma application_id={_APPLICATION}; pragma user_version={_VERSION}; commit")
+        with suppress(FileExistsError): os.link(fresh, path)
 
 
 def _run(row) -> Run:

@@ -5,7 +5,7 @@
 # %% ../../nbs/bench/04_study.ipynb #67f35c5e
 from __future__ import annotations
 
-import csv, dataclasses, hashlib, itertools, json, os, platform, sys, time, traceback, warnings
+import csv, dataclasses, hashlib, itertools, json, os, platform, sys, threading, time, traceback, warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from dataclasses import dataclass
@@ -52,7 +52,15 @@ _ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL",
 def local_workers(jobs: int) -> Executor:
     "An executor of `jobs` fresh processes with one thread each."
     from joblib.externals.loky import ProcessPoolExecutor
-    return ProcessPoolExecutor(jobs, env=_ONE_THREAD)
+    return ProcessPoolExecutor(jobs, env=_ONE_THREAD, initializer=_end_with, initargs=(os.getpid(),))
+
+
+def _end_with(parent: int):
+    "Ends this worker soon after the study that started it: loky's workers would outlive one that was killed."
+    def watch():
+        while os.getppid() == parent: time.sleep(.5)
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _stop(executor: Executor):
@@ -121,23 +129,24 @@ def judge_claims(task: Task, frame: pd.DataFrame, data: str | None = None) -> li
 
 def _judge(task, claim, frame, data):
     if not claim.needs: return dataclasses.replace(stats.judge_claim(claim, None), data=data if claim.kind == "deterministic" else "")
-    metric = f"slope({claim.metric})" if claim.kind == "trend" else claim.metric
-    table = scores(frame, metric)
-    arms = _columns(claim, table, frame, metric)
-    if arms is None: return Verdict(claim.id, "not tested", data=data, reason=f"its arms were not run: {', '.join(claim.needs)}")
-    verdict = stats.judge_claim(claim, *arms, metric=task.metrics[claim.metric])
-    if claim.kind != "trend" and verdict.verdict in JUDGED and claim.metric == task.curve and (rising := [a for a in claim.needs if not _flat(task, frame, a)]):
-        verdict = dataclasses.replace(verdict, verdict="not tested", reason=f"not tested at this budget: {', '.join(rising)} had not flattened")
+    if not set(claim.needs) <= set(frame.arm): return Verdict(claim.id, "not tested", data=data, reason=f"not run: {', '.join(set(claim.needs) - set(frame.arm))}")
+    reference = _values(claim, frame, claim.reference) if claim.reference in set(frame.arm) - {claim.arm} else None
+    verdict = stats.judge_claim(claim, _values(claim, frame, claim.arm), reference, task.metrics[claim.metric])
+    rising = [arm for arm in claim.needs if claim.kind != "trend" and claim.metric == task.curve and not _flat(task, frame, arm)]
+    if rising and verdict.verdict in JUDGED:
+        reason = "; ".join(filter(None, [f"not tested at this budget: {', '.join(rising)} had not flattened", verdict.reason]))
+        verdict = dataclasses.replace(verdict, verdict="not tested", reason=reason)
     return dataclasses.replace(verdict, data=data)
 
 
-def _columns(claim, table, frame, metric):
-    "The arm's and the reference's values, the reference only where it was run; None where the claim's arms were not run."
-    if not set(claim.needs) <= set(frame.arm): return None
-    if table.empty or table[[a for a in claim.needs if a in table]].isna().all(axis=None) and metric not in set(frame.metric[frame.value.notna()]):
+def _values(claim, frame, arm):
+    "The claim's metric of one arm by seed; nan for a run that failed."
+    metric = f"slope({claim.metric})" if claim.kind == "trend" else claim.metric
+    if metric not in set(returned := frame.metric[frame.value.notna()]):
         raise ValueError(f"claim {claim.id!r} speaks of metric {metric!r}, which no run returned; the runs returned "
-                         f"{sorted(set(frame.metric[frame.value.notna()]))}. Return it from the task's run, or correct the claim")
-    return table[claim.arm], table.get(claim.reference) if claim.reference != claim.arm else None
+                         f"{sorted(set(returned))}. Return it from the task's run, or correct the claim")
+    rows = frame[frame.arm == arm]
+    return rows[rows.metric == metric].set_index("seed").value.reindex(rows.seed.unique())
 
 
 def _flat(task, frame, arm):

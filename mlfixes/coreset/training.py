@@ -136,6 +136,7 @@ def run(config: Config, seed: int) -> Result:
             optimiser.zero_grad(); loss.backward(); optimiser.step()
         seen[index] = True
         losses.append(loss.item())
+        if not np.isfinite(losses[-1]): raise FloatingPointError(f'the loss is {losses[-1]} at step {step + 1}: training diverged')
         if (step + 1) * config.records // config.steps > step * config.records // config.steps:
             with clock("test"): rows.append((step + 1, 100 * (_probabilities(model, X_test).argmax(1) == data.y_test).mean(), np.mean(losses)))
             losses.clear()

@@ -20,9 +20,11 @@ def _plain(value, name: str):
     "`value` as what JSON can hold; else raises a `TypeError` that names it."
     if hasattr(value, "tolist"): value = value.tolist()     # numbers and arrays of numpy, tensors of torch
     if value is None or isinstance(value, (str, bool, int, float)): return value
-    if isinstance(value, Mapping): return {str(key): _plain(item, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, f"{name}.{key}") for key, item in value.items()}
     if isinstance(value, (list, tuple)): return [_plain(item, name) for item in value]
-    raise TypeError(f"{name} is a {type(value).__name__}; expected a number, a text, None, or a list or dict of them")
+    raise TypeError(f"{name} is a {type(value).__name__}; "
+                    "expected a number, a text, None or a list or dict of those")
 
 # %% ../../nbs/doctor/00_findings.ipynb #42dc4b3a
 def _jsonable(value):
@@ -50,15 +52,18 @@ class Finding:
     claim: str | None = None                   # "family/claim-id" that proves the remedy; None = unproven
 
     def __post_init__(self):
-        if self.status not in STATUSES:
-            raise ValueError(f"finding {self.code!r} has status {self.status!r}; expected one of {', '.join(STATUSES)}")
-        if self.status in ("fail", "warn") and not (self.cause and self.remedy):
-            raise ValueError(f"finding {self.code!r} has status {self.status!r} and needs `cause` and `remedy`")
-        if self.claim is not None and not all(self.claim.partition("/")):
-            raise ValueError(f"finding {self.code!r} has claim {self.claim!r}; expected 'family/claim-id' or None")
+        if problem := self._problem(): raise ValueError(f"finding {self.code!r} {problem}")
         for name in ("statistic", "threshold", "interval", "p", "evidence"):
             value = _plain(getattr(self, name), f"{name} of finding {self.code!r}")
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
+
+    def _problem(self) -> str:
+        if self.status not in STATUSES:
+            return f"has status {self.status!r}; expected one of {', '.join(STATUSES)}"
+        if self.status in ("fail", "warn") and not (self.cause and self.remedy):
+            return f"has status {self.status!r} and needs `cause` and `remedy`"
+        proven = self.claim is None or all(self.claim.partition("/"))
+        return "" if proven else f"has claim {self.claim!r}; expected 'family/claim-id' or None"
 
     @property
     def proof(self) -> str:
@@ -77,7 +82,8 @@ class Finding:
         number = "" if self.statistic is None else f"{self.statistic:.4g}"
         limit = "" if self.threshold is None else f", threshold {self.threshold:.4g}"
         why = str(self.evidence.get("why", ""))
-        advice = f"{self.cause} Remedy ({self.proof}): {self.remedy}" if self.status in ("fail", "warn") else ""
+        bad = self.status in ("fail", "warn")
+        advice = f"{self.cause} Remedy ({self.proof}): {self.remedy}" if bad else ""
         return " · ".join(part for part in (f"{number}{limit}" if number else "", why, advice) if part)
 
 # %% ../../nbs/doctor/00_findings.ipynb #5ebad9fb
@@ -88,10 +94,11 @@ def not_applicable(
     needed: int | None = None, # how much data would be enough
 ) -> Finding:
     "The finding of a check that could not be made."
-    return Finding(code, family, "not_applicable", evidence={"why": why} | ({} if needed is None else {"needed": needed}))
+    enough = {} if needed is None else {"needed": needed}
+    return Finding(code, family, "not_applicable", evidence={"why": why, **enough})
 
 # %% ../../nbs/doctor/00_findings.ipynb #1264bd89
-SCHEMA_VERSION = 1    # of the JSON that `Diagnosis` writes; grows when a reader of the old form would be misled
+SCHEMA_VERSION = 1    # of a diagnosis as JSON; grows when a reader of the old form would be misled
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -122,7 +129,8 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         "Schema version, worst status and all findings as values that JSON can hold."
-        return {"schema_version": SCHEMA_VERSION, "worst": self.worst, "findings": [finding.to_dict() for finding in self]}
+        return {"schema_version": SCHEMA_VERSION, "worst": self.worst,
+                "findings": [finding.to_dict() for finding in self]}
 
     def to_json(self) -> str:
         "`to_dict` as indented JSON."
@@ -135,15 +143,18 @@ class Diagnosis:
         ran = len(self) - counts["not_applicable"]
         if not ran: return "Nothing was checked: no check applies to what was given."
         found = ", ".join(f"{counts[status]} {status}" for status in ("fail", "warn") if counts[status])
-        return f"{found or 'Nothing found'} ({ran} check{'s' * (ran != 1)} ran, {counts['not_applicable']} not applicable)."
+        made = f"{ran} check{'s' * (ran != 1)} ran, {counts['not_applicable']} not applicable"
+        return f"{found or 'Nothing found'} ({made})."
 
     def __str__(self) -> str: return "\n".join([self.summary, *map(str, self)])
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th scope='row'>{escape(f.code)}</th><td>{escape(f.family)}</td><td>{escape(f.status.replace('_', ' '))}</td>"
-                       f"<td style='text-align:left'>{escape(f._said())}</td></tr>" for f in self)
         head = "".join(f"<th scope='col'>{name}</th>" for name in ("check", "family", "status", "finding"))
-        return f"<p>{escape(self.summary)}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        rows = "".join(f"<tr><th scope='row'>{escape(f.code)}</th><td>{escape(f.family)}</td>"
+                       f"<td>{escape(f.status.replace('_', ' '))}</td><td>{escape(f._said())}</td></tr>"
+                       for f in self)
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        return f"<p>{escape(self.summary)}</p>{table if self.findings else ''}"
 
 # %% ../../nbs/doctor/00_findings.ipynb #d414a96e
 @dataclass(frozen=True)
@@ -173,34 +184,46 @@ class Check:
         if missing := self.missing(inputs):
             return not_applicable(self.code, self.family, f"needs {', '.join(map(repr, missing))}, not given")
         finding = self.run(**{name: inputs[name] for name in self.takes if inputs.get(name) is not None})
-        if isinstance(finding, Finding) and (finding.code, finding.family) == (self.code, self.family): return finding
-        raise TypeError(f"check {self.code!r} of {self.family!r} returned {finding!r}; expected a Finding with that code and family")
+        if isinstance(finding, Finding) and (finding.code, finding.family) == (self.code, self.family):
+            return finding
+        raise TypeError(f"check {self.code!r} of {self.family!r} returned {finding!r}; "
+                        "expected a Finding with that code and family")
 
 # %% ../../nbs/doctor/00_findings.ipynb #9fde5e18
 _CHECKS: dict[str, Check] = {}
 
 def _same(a: Callable, b: Callable) -> bool:
-    "Whether `b` is `a` defined again: same name, same module or one of them still in the notebook that it is exported from."
-    return a.__qualname__ == b.__qualname__ and (a.__module__ == b.__module__ or "__main__" in (a.__module__, b.__module__))
+    "Whether `b` is `a` defined again: same name and module, or one of them in the notebook that exports it."
+    modules = {a.__module__, b.__module__}
+    return a.__qualname__ == b.__qualname__ and (len(modules) == 1 or "__main__" in modules)
+
+def _problem(run, title, needs) -> str:
+    "What keeps `run` from being a check."
+    if not title: return "needs a docstring that says what it looks for"
+    takes = inspect.signature(run).parameters
+    required = {name for name, parameter in takes.items() if parameter.default is parameter.empty}
+    if required <= set(needs) <= set(takes): return ""
+    return (f"needs {tuple(needs)} but its function takes {tuple(takes)}, of which {tuple(sorted(required))} "
+            "have no default; name those, and none that it does not take")
+
+
+def _clash(code, run) -> str:
+    "How `run` collides with the check that has its code already."
+    if code not in _CHECKS or _same(other := _CHECKS[code].run, run): return ""
+    return (f"is registered twice: {other.__module__}.{other.__qualname__} and "
+            f"{run.__module__}.{run.__qualname__}; choose another code")
+
 
 def check(
     code: str,                  # unique over all families, e.g. "SEL01"
     family: str,                # that owns it
-    needs: tuple[str, ...] = (), # the inputs without which it does not run
+    needs: tuple[str, ...] = (), # inputs without which it does not run
 ) -> Callable:
     "A decorator that registers a check function and returns it unchanged."
     def register(run):
         title = (inspect.getdoc(run) or "").partition("\n")[0]
-        if not title: raise ValueError(f"check {code!r} needs a docstring that says what it looks for")
-        parameters = inspect.signature(run).parameters
-        required = {name for name, p in parameters.items() if p.default is p.empty}
-        if not required <= set(needs) <= set(parameters):
-            raise ValueError(f"check {code!r} needs {tuple(needs)} but its function takes {tuple(parameters)}, of which "
-                             f"{tuple(sorted(required))} have no default; name those, and none that it does not take")
-        if code in _CHECKS and not _same(_CHECKS[code].run, run):
-            other = _CHECKS[code].run
-            raise ValueError(f"check {code!r} is registered twice: {other.__module__}.{other.__qualname__} and "
-                             f"{run.__module__}.{run.__qualname__}; choose another code")
+        problem = _problem(run, title, needs) or _clash(code, run)
+        if problem: raise ValueError(f"check {code!r} {problem}")
         _CHECKS[code] = Check(code, family, tuple(needs), title, run)
         return run
     return register
@@ -216,6 +239,6 @@ def load_checks() -> dict[str, Check]:
     for point in sorted(entry_points(group="mlfixes.checks"), key=lambda point: point.name):
         try: point.load()
         except Exception as error:
-            error.add_note(f"while loading the checks of {point.name!r} from {point.value!r}, announced under 'mlfixes.checks'")
+            error.add_note(f"while loading the checks of {point.name!r} from {point.value!r}")
             raise
     return checks()

@@ -1,0 +1,35 @@
+"""The bridge from the notebooks to what people read: `readme` writes README.md, `execute` stores fresh outputs in the notebooks."""
+import re, subprocess, sys
+from pathlib import Path
+
+import nbformat
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).parent.parent
+NOTE = "<!-- Made from nbs/index.ipynb by `make readme`; edit that notebook. -->\n\n"
+
+
+def readme() -> str:
+    "The front page as Markdown: nbs/index.ipynb without hidden cells, `#|` lines and execution noise."
+    notebook = nbformat.read(ROOT / "nbs/index.ipynb", 4)
+    notebook.cells = [cell for cell in notebook.cells if not re.search(r"^#\|\s*(hide|default_exp)", cell.source, re.M)]
+    for cell in notebook.cells: cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
+    text, _ = MarkdownExporter().from_notebook_node(notebook)
+    text = re.sub(r"\]\((?!https?:|#)([^)]*?\.ipynb)", r"](nbs/\1", text).replace("](nbs/../", "](")   # links relative to nbs/
+    return NOTE + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def execute():
+    "Runs every notebook below nbs/ and keeps its outputs; stops at the first that fails."
+    for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
+        if ".ipynb_checkpoints" in path.parts: continue
+        print(path.relative_to(ROOT), flush=True)
+        subprocess.run([sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", "--log-level=ERROR", str(path)], check=True)
+    subprocess.run([str(Path(sys.executable).with_name("nbdev_clean"))], check=True, cwd=ROOT)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["readme"]: (ROOT / "README.md").write_text(readme(), encoding="utf-8")
+        case ["execute"]: execute()
+        case _: sys.exit("usage: python tools/site.py readme | execute")
