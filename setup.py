@@ -11,6 +11,7 @@ cfg = parser["DEFAULT"]
 
 extras = {key.removesuffix("_requirements"): cfg[key].split() for key in cfg if key.endswith("_requirements")}
 families = [f"{name} = mlfixes.{name}.task:task" for name in cfg["families"].split()]
+checks = [f"{name} = mlfixes.{name}.checks" for name in cfg["families"].split() if (here / f"mlfixes/{name}/checks.py").exists()]
 
 setup(
     name=cfg["lib_name"], version=cfg["version"], description=cfg["description"], keywords=cfg["keywords"],
@@ -21,7 +22,7 @@ setup(
     package_dir={"mlfixes.reports": "reports"},
     package_data={"mlfixes": ["py.typed"], "mlfixes.reports": ["*.ipynb", "recorded/*/*"]},
     python_requires=f">={cfg['min_python']}", install_requires=cfg["requirements"].split(), extras_require=extras,
-    entry_points={"console_scripts": ["mlfixes = mlfixes.cli:main"], "mlfixes.families": families},
+    entry_points={"console_scripts": ["mlfixes = mlfixes.cli:main"], "mlfixes.families": families, "mlfixes.checks": checks},
     classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Science/Research",
                  "Operating System :: POSIX :: Linux", "Operating System :: MacOS",
                  "Programming Language :: Python :: 3", *(f"Programming Language :: Python :: 3.{v}" for v in (11, 12, 13)),

@@ -5,7 +5,7 @@
 # %% ../../nbs/bench/04_study.ipynb #67f35c5e
 from __future__ import annotations
 
-import csv, dataclasses, hashlib, itertools, json, os, platform, sys, threading, time, traceback, warnings
+import csv, dataclasses, hashlib, itertools, json, os, platform, sys, time, warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from dataclasses import dataclass
@@ -18,31 +18,12 @@ import numpy as np, pandas as pd
 from . import attribution as shapley, stats
 from .claims import JUDGED, Claim, Verdict
 from .store import Code, Run, Store, code_of, config_dict, run_key
-from .task import Metric, Result, Task, known
+from .task import Metric, Task, end_with, execute, known
 
 # %% auto #0
-__all__ = ['ENGINES', 'COLUMNS', 'VERDICT_SEEDS', 'SCHEMA_VERSION', 'execute', 'local_workers', 'run_all', 'curve_rows',
-           'run_rows', 'scores', 'judge_claims', 'duration', 'seed_list', 'protocol_digest', 'environment', 'export',
-           'Cell', 'Study']
-
-# %% ../../nbs/bench/04_study.ipynb #ce425a7d
-def execute(task: Task, config, seed: int) -> tuple[Result | None, str, float]:
-    "What one run gave: (result or None, error or '', wall seconds)."
-    start = time.perf_counter()
-    try: result, error = task.run(config, seed), ""
-    except Exception: result, error = None, traceback.format_exc()
-    seconds = time.perf_counter() - start
-    return (result, error or _wrong(task, result), seconds) if isinstance(result, Result) or error else (
-        None, f"run of task {task.name!r} returned {type(result).__name__}; expected mlfixes.bench.Result(metrics={{...}})", seconds)
-
-
-def _wrong(task: Task, result: Result) -> str:
-    "What makes a result unusable, or ''."
-    if missing := [m for m in task.metrics if m not in result.metrics]:
-        return f"metric {missing[0]!r} of task {task.name!r} was not returned; the run returned {sorted(result.metrics)}"
-    if bad := {m: v for m, v in result.metrics.items() if not np.isfinite(v)}:
-        return f"metrics are not finite: {bad}"
-    return ""
+__all__ = ['ENGINES', 'COLUMNS', 'VERDICT_SEEDS', 'SCHEMA_VERSION', 'local_workers', 'run_all', 'curve_rows', 'run_rows',
+           'scores', 'judge_claims', 'duration', 'seed_list', 'protocol_digest', 'environment', 'export', 'Cell',
+           'Study']
 
 # %% ../../nbs/bench/04_study.ipynb #84dcc55c
 ENGINES = ("local",)
@@ -52,15 +33,7 @@ _ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL",
 def local_workers(jobs: int) -> Executor:
     "An executor of `jobs` fresh processes with one thread each."
     from joblib.externals.loky import ProcessPoolExecutor
-    return ProcessPoolExecutor(jobs, env=_ONE_THREAD, initializer=_end_with, initargs=(os.getpid(),))
-
-
-def _end_with(parent: int):
-    "Ends this worker soon after the study that started it: loky's workers would outlive one that was killed."
-    def watch():
-        while os.getppid() == parent: time.sleep(.5)
-        os._exit(1)
-    threading.Thread(target=watch, daemon=True).start()
+    return ProcessPoolExecutor(jobs, env=_ONE_THREAD, initializer=end_with, initargs=(os.getpid(),))
 
 
 def _stop(executor: Executor):
@@ -69,28 +42,29 @@ def _stop(executor: Executor):
     except TypeError: executor.shutdown(wait=True, cancel_futures=True)   # executors other than loky's
 
 # %% ../../nbs/bench/04_study.ipynb #8edecf70
-def run_all(make_executor: Callable[[int], Executor], jobs: int, function: Callable, cells: Iterable) -> Iterator[tuple[Any, Any]]:
-    "Yields (cell, function(cell) or the exception that its worker died of) as they end; cells are drawn only when a worker is free."
-    suspects, cells = [], iter(cells)
+def run_all(make_executor: Callable[[int], Executor], jobs: int, function: Callable, cells: Iterable,
+            arguments: Callable = lambda cell: (cell,)) -> Iterator[tuple[Any, Any]]:
+    "Yields (cell, function(*arguments(cell)) or the exception that its worker died of) as they end; cells are drawn only when a worker is free."
+    submit, cells = (lambda executor, cell: executor.submit(function, *arguments(cell))), iter(cells)
     executor = make_executor(jobs)
     try:
         while True:
-            broken = yield from _until_broken(executor, jobs, function, cells)
+            broken = yield from _until_broken(executor, jobs, submit, cells)
             if not broken: return
             _stop(executor); executor = make_executor(jobs)
             for cell in broken:
-                crash = yield from _until_broken(executor, 1, function, iter([cell]))
+                crash = yield from _until_broken(executor, 1, submit, iter([cell]))
                 if crash:
                     _stop(executor); executor = make_executor(jobs)
                     yield cell, BrokenExecutor("the worker was killed twice while it ran this (out of memory, a crash in compiled code, or a signal)")
     finally: _stop(executor)
 
 
-def _until_broken(executor, jobs, function, cells):
+def _until_broken(executor, jobs, submit, cells):
     "Like `run_all`, but ends when the executor breaks; returns the cells that were in flight."
     flying = {}
     while True:
-        for cell in itertools.islice(cells, jobs - len(flying)): flying[executor.submit(function, cell)] = cell
+        for cell in itertools.islice(cells, jobs - len(flying)): flying[submit(executor, cell)] = cell
         if not flying: return []
         done, _ = wait(flying, return_when=FIRST_COMPLETED)
         for future in done:
@@ -324,8 +298,7 @@ class Study:
     def _work(self, cells, missing, seconds):
         with _progress(f"{self.task.name} {self.profile}", len(cells), len(missing), self.jobs, seconds) as bar:
             fresh = (cell for cell in missing if cell.key not in self.store)   # another study may have done it meanwhile
-            work = lambda cell, task=self.task: execute(task, cell.config, cell.seed)
-            for cell, outcome in run_all(local_workers, min(self.jobs, len(missing)), work, fresh):
+            for cell, outcome in run_all(local_workers, min(self.jobs, len(missing)), execute, fresh, lambda cell: (self.task, cell.config, cell.seed)):
                 result, error, took = (None, str(outcome), 0.) if isinstance(outcome, BaseException) else outcome
                 self.store.add(Run(cell.key, self.task.name, self.profile, config_dict(cell.config), cell.seed, took, result, error,
                                    self.code.digest, self.code.packages))

@@ -5,7 +5,7 @@
 # %% ../../nbs/bench/00_task.ipynb #67760790
 from __future__ import annotations
 
-import dataclasses, difflib, os
+import dataclasses, difflib, math, os, threading, time, traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mlfixes.bench.claims import Claim
 
 # %% auto #0
-__all__ = ['Result', 'Metric', 'known', 'with_fields', 'Change', 'Profile', 'in_test', 'Task', 'families', 'find_task']
+__all__ = ['Result', 'Metric', 'known', 'with_fields', 'Change', 'Profile', 'in_test', 'Task', 'execute', 'end_with', 'families',
+           'find_task']
 
 # %% ../../nbs/bench/00_task.ipynb #87a300a0
 @dataclass(frozen=True)
@@ -148,6 +149,34 @@ class Task:
 
 
 def _make_task(values): return Task(**values)
+
+# %% ../../nbs/bench/00_task.ipynb #8a5145f2
+def execute(task: Task, config, seed: int) -> tuple[Result | None, str, float]:
+    "What one run gave: (result or None, error or '', wall seconds)."
+    start = time.perf_counter()
+    try: result, error = task.run(config, seed), ""
+    except Exception: result, error = None, traceback.format_exc()
+    seconds = time.perf_counter() - start
+    error = error or _wrong(task, result)
+    return (result if isinstance(result, Result) else None), error, seconds
+
+
+def _wrong(task: Task, result) -> str:
+    "What makes a result unusable, or ''."
+    if not isinstance(result, Result):
+        return f"run of task {task.name!r} returned {type(result).__name__}; expected mlfixes.bench.Result(metrics={{...}})"
+    if missing := [m for m in task.metrics if m not in result.metrics]:
+        return f"metric {missing[0]!r} of task {task.name!r} was not returned; the run returned {sorted(result.metrics)}"
+    bad = {m: v for m, v in result.metrics.items() if not math.isfinite(v)}
+    return f"metrics are not finite: {bad}" if bad else ""
+
+
+def end_with(parent: int):
+    "Ends this worker soon after the study that started it: loky's workers would outlive one that was killed."
+    def watch():
+        while os.getppid() == parent: time.sleep(.5)
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
 
 # %% ../../nbs/bench/00_task.ipynb #7127e4d6
 def families() -> dict[str, Any]:

@@ -53,17 +53,22 @@ def common_scale(
     return features / largest if largest > 0 else features
 
 # %% ../../nbs/coreset/01_selection.ipynb #1c2db818
+_ROUNDING = 1e-12   # gains closer than this share of the first gain are ties: some thousand times the rounding of a sum
+
+
 def facility_location_order(
     similarity: np.ndarray, # [n, n], row i: how well each candidate serves point i
     k: int,                 # number of candidates to pick
 ) -> np.ndarray:
-    "The first `k` picks of greedy facility location, [k], in order; ties go to the lowest index."
+    "The first `k` picks of greedy facility location, [k], in order; ties (to rounding) go to the lowest index."
     _check_size(k, len(similarity), "candidates")
     left = np.maximum(similarity, 0)   # what each candidate would still add to each point
-    best, free, order = left.max(1), np.ones(len(left), bool), []
+    best, taken, order, tie = left.max(1), np.zeros(len(left), bool), [], 0.
     while len(order) < k:
-        order.append(int(np.where(free, left.sum(0), -1.).argmax()))
-        free[order[-1]] = False
+        gain = np.where(taken, -np.inf, left.sum(0))
+        order.append(int((gain >= gain.max() - tie).argmax()))
+        taken[order[-1]] = True
+        tie = tie or _ROUNDING * gain.max()
         won = left[:, order[-1]].copy()
         best -= won
         if (open_ := best > 0).sum() < .9 * len(best):   # drop the points that nobody can serve better: exact, and faster
