@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import plots, stats
+from .attribution import MAX_FACTORIAL
 from .claims import JUDGED, KINDS, VERDICTS, Claim, Verdict
 from .plots import Html, figure
 from .study import Study, duration, environment, scores
@@ -22,8 +23,9 @@ from .task import Task, find_task, in_test, known
 # %% auto #0
 __all__ = ['MARKS', 'STYLE', 'rounded', 'with_interval', 'table', 'badge', 'count_sentence', 'masthead', 'target_text',
            'verdict_box', 'claims_table', 'changes_table', 'assumptions', 'paired_figure', 'difference_figure',
-           'arms_figure', 'curves_figure', 'forest_figure', 'attribution_figure', 'power_table', 'failures_table',
-           'rerun', 'template', 'check_parameters', 'this_interpreter', 'execute', 'page', 'run_report', 'writable']
+           'arms_figure', 'curves_figure', 'forest_figure', 'attribution_figure', 'interactions_table', 'power_table',
+           'failures_table', 'rerun', 'template', 'check_parameters', 'this_interpreter', 'execute', 'page',
+           'run_report', 'writable']
 
 # %% ../../nbs/bench/07_report.ipynb #3d4de155
 def rounded(value: float | None, low: float | None = None, high: float | None = None) -> str:
@@ -44,9 +46,10 @@ def with_interval(value: float | None, low: float | None, high: float | None, un
 # %% ../../nbs/bench/07_report.ipynb #a861d1c1
 def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") -> str:
     "An HTML table; cells that are `Html` are placed as they are, all others are escaped."
-    def cell(value, tag="td"): return f"<{tag}>{value._repr_html_() if hasattr(value, '_repr_html_') else html.escape(str(value))}</{tag}>"
-    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    head = "".join(cell(name, 'th scope="col"').replace('</th scope="col">', "</th>") for name in header)
+    def text(value): return value._repr_html_() if hasattr(value, "_repr_html_") else html.escape(str(value))
+    def row_html(row): return "".join(f'<td data-label="{html.escape(name)}">{text(value)}</td>' for name, value in zip(header, row))
+    body = "".join(f"<tr>{row_html(row)}</tr>" for row in rows)
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in header)
     title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
     return f'<div class="mlf-scroll" tabindex="0"><table class="mlf">{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
@@ -93,22 +96,32 @@ def _compared(claim: Claim) -> str:
     return f"{claim.arm} against {claim.reference}" if claim.paired else claim.arm if claim.needs else ""
 
 # %% ../../nbs/bench/07_report.ipynb #3081d0f5
-def verdict_box(study: Study) -> Html:
-    "Claims and verdicts, readable in ten seconds."
-    verdicts, claims = study.verdicts(), {claim.id: claim for claim in study.task.claims}
-    rows = [_verdict_row(study.task, claims[v.claim], v) for v in verdicts]
+def verdict_box(study: Study, *first: str) -> Html:
+    "The verdicts, readable in ten seconds: the claims named `first` in large, then all that were judged, then the others."
+    verdicts = {v.claim: v for v in study.verdicts()}
+    claims = {claim.id: claim for claim in study.task.claims}
+    cards = "".join(_card(study.task, claims[known(id, claims, "claim")], verdicts[id]) for id in first)
+    order = sorted(claims, key=lambda id: VERDICTS.index(verdicts[id].verdict))
+    judged = [_verdict_row(study.task, claims[id], verdicts[id]) for id in order if verdicts[id].verdict in JUDGED]
+    others = [_verdict_row(study.task, claims[id], verdicts[id]) for id in order if verdicts[id].verdict not in JUDGED]
+    header = ["Verdict", "Claim", "Measured [95 %]", "Needed"]
     data = f' <span class="mlf-data">Measured on {html.escape(study.data)}; the verdicts hold there.</span>' if study.data else ""
-    return Html(f'<section class="mlf-box"><p class="mlf-count"><strong>{count_sentence(verdicts)}</strong>{data}</p>'
-                + table(["Verdict", "Claim", "Measured [95 %]", "Needed"], rows) + "</section>")
+    rest = f"<details><summary>{len(others)} that could not be judged here, and why</summary>{table(header, others)}</details>" if others else ""
+    return Html(f'<section class="mlf-box"><p class="mlf-count"><strong>{count_sentence(list(verdicts.values()))}</strong>{data}</p>'
+                + f'<div class="mlf-cards">{cards}</div>' * bool(cards) + (table(header, judged) if judged else "") + rest + "</section>")
+
+
+def _card(task, claim, v):
+    return (f'<div class="mlf-card">{badge(v.verdict)._repr_html_()}<p>{html.escape(claim.text)}</p>'
+            f'<p class="mlf-small">{html.escape(with_interval(v.estimate, v.low, v.high, _unit(task, claim)))}</p></div>')
 
 
 def _verdict_row(task, claim, v):
-    unit = _unit(task, claim)
-    hint = "" if v.reason in ("", claim.reason) and v.verdict not in ("not tested", "not transferable") else v.reason
     compared = "" if not claim.needs else f'<br><span class="mlf-small">{html.escape(_compared(claim))}, {html.escape(claim.metric)}</span>'
     text = Html(f'<span id="claim-{html.escape(claim.id)}">{html.escape(claim.text)}</span>{compared}')
-    measured = Html(html.escape(with_interval(v.estimate, v.low, v.high, unit)) + (f'<br><span class="mlf-small">{html.escape(hint)}</span>' if hint else ""))
-    return badge(v.verdict), text, measured, target_text(claim, unit)
+    number = html.escape(with_interval(v.estimate, v.low, v.high, _unit(task, claim)))
+    reason = f'<span class="mlf-small">{html.escape(v.reason)}</span>' if v.reason else ""
+    return badge(v.verdict), text, Html("<br>".join(filter(None, [number, reason]))), target_text(claim, _unit(task, claim))
 
 
 def _unit(task, claim): return "times" if claim.kind == "ratio" else task.metrics[claim.metric].unit if claim.metric in task.metrics else ""
@@ -150,7 +163,8 @@ def difference_figure(study: Study, arm: str = "documented", baseline: str = "ba
     rule, wide = study.task.metrics[metric], scores(study.frame(), metric)
     differences = (rule.sign * (wide[arm] - wide[baseline])).dropna()
     if len(differences) < 2: return Html("<p>Fewer than two paired seeds: no interval.</p>")
-    interval = stats.mean_interval(differences, seed=f"{arm}-{baseline}-{metric}")
+    same = [c.id for c in study.task.claims if c.paired and c.kind != "ratio" and (c.arm, c.reference, c.metric) == (arm, baseline, metric)]
+    interval = stats.mean_interval(differences, seed=(same or [f"{arm}-{baseline}-{metric}"])[0])   # the claim's own draws, where there is one
     text = f"{arm} minus {baseline}: {with_interval(interval.estimate, interval.low, interval.high, rule.unit)}; positive is better."
     return figure(plots.difference_plot(differences, interval, target, rule.unit, arm=arm), f"{metric.capitalize()}, {text}", text)
 
@@ -186,13 +200,26 @@ def forest_figure(study: Study) -> Html:
                   count_sentence(verdicts))
 
 
+_NO_SUBSETS = Html("<p>This profile runs each change alone, not all subsets of them; the profile <code>standard</code> shares the gain out.</p>")
+
+
 def attribution_figure(study: Study, metric: str | None = None) -> Html:
-    "Which change earned the gain, with the strongest interaction."
-    earned, pair = study.attribution(metric), study.interactions(metric).iloc[0]
+    "Which change earned the gain."
+    if not study.size.attribution: return _NO_SUBSETS
+    earned = study.attribution(metric)
     first = earned.sort_values("shapley", ascending=False).iloc[0]
     text = f"{first['change']} earned {with_interval(first.shapley, first.low, first.high)} of {rounded(earned.attrs['gain'])}"
-    pair_text = f"; the strongest pair is {pair['first']} with {pair['second']}, {with_interval(pair.interaction, pair.low, pair.high)} more together than apart"
-    return figure(plots.attribution_plot(earned, unit=study.task.metrics[_metric(study, metric)].unit), f"Shapley value of each change, with 95 % intervals: {text}{pair_text}.", text)
+    return figure(plots.attribution_plot(earned, unit=study.task.metrics[_metric(study, metric)].unit),
+                  f"Shapley value of each change, with 95 % intervals: {text}.", text)
+
+
+def interactions_table(study: Study, metric: str | None = None, most: int = 3) -> Html:
+    "The pairs of changes that do most more, or less, together than apart."
+    if not study.size.attribution or len(study.task.changes) > MAX_FACTORIAL: return Html("")
+    unit = study.task.metrics[_metric(study, metric)].unit
+    rows = [(f"{pair.first} with {pair.second}", with_interval(pair.interaction, pair.low, pair.high, unit), f"{pair.p_holm:.3f}")
+            for pair in study.interactions(metric).head(most).itertuples()]
+    return Html(table(["Pair", "Together more than apart [95 %]", "p (Holm)"], rows))
 
 # %% ../../nbs/bench/07_report.ipynb #5819febf
 def power_table(study: Study) -> Html:
@@ -251,7 +278,7 @@ def this_interpreter():
     with tempfile.TemporaryDirectory() as folder:
         spec = Path(folder) / "kernels" / name / "kernel.json"
         spec.parent.mkdir(parents=True)
-        spec.write_text(json.dumps({"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": name, "language": "python"}))
+        spec.write_text(json.dumps({"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"], "display_name": name, "language": "python"}))
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, old]))
         try: yield name
         finally: os.environ.pop("JUPYTER_PATH") if old is None else os.environ.update(JUPYTER_PATH=old)
@@ -294,6 +321,9 @@ a { color: var(--link) } code, pre { font: .88em/1.5 ui-monospace, monospace } p
 .mlf-masthead dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .4rem 1.5rem; margin: 0; font-size: .86rem }
 dt { color: var(--soft) } dd { margin: 0 }
 .mlf-box { background: var(--box); border: 1px solid var(--line); border-radius: 8px; padding: .25rem 1rem 1rem; margin: 1.5rem 0 }
+.mlf-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: .75rem; margin: 0 0 1rem }
+.mlf-card { background: var(--paper); border: 1px solid var(--line); border-radius: 6px; padding: .6rem .8rem } .mlf-card p { margin: .25rem 0 0 }
+details { margin-top: .75rem } summary { cursor: pointer; color: var(--link) }
 .mlf-data, .mlf-small { color: var(--soft) } .mlf-small { font-size: .85em }
 .mlf-scroll { overflow-x: auto } table.mlf { border-collapse: collapse; width: 100%; font-size: .9rem }
 table.mlf th, table.mlf td { text-align: left; vertical-align: top; padding: .45rem .6rem .45rem 0; border-bottom: 1px solid var(--line) }
@@ -301,7 +331,8 @@ table.mlf th { color: var(--soft); font-weight: 600 }
 .mlf-badge { white-space: nowrap; font-weight: 600; color: var(--open) } .mlf-confirmed { color: var(--good) } .mlf-refuted { color: var(--bad) }
 figure { margin: 1.25rem 0 } figure svg { width: 100%; height: auto } figcaption { font-size: .9rem; color: var(--soft) }
 @media (max-width: 40rem) { table.mlf thead { position: absolute; left: -999rem } table.mlf tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line) }
-  table.mlf td { display: block; border: 0; padding: .1rem 0 } .mlf-box { padding: .25rem .75rem .75rem } }
+  table.mlf td { display: block; border: 0; padding: .1rem 0 } table.mlf td:empty { display: none }
+  table.mlf td:nth-child(n+3)::before { content: attr(data-label) ": "; color: var(--soft) } .mlf-box { padding: .25rem .75rem .75rem } }
 @media print { main { max-width: none } }
 """.strip()
 

@@ -18,7 +18,7 @@ from .data import split, stream
 from .selection import OPTIONS, Selection, SelectionFailed, entropy, random_subset, select, top_entropy
 
 # %% auto #0
-__all__ = ['ASSUMPTIONS', 'Config', 'network', 'rate', 'choose', 'batches', 'run']
+__all__ = ['LETTER', 'ASSUMPTIONS', 'Config', 'network', 'rate', 'choose', 'batches', 'run']
 
 # %% ../../nbs/coreset/02_training.ipynb #e3045ea8
 _CHOICES = dict(OPTIONS, selector=("two-stage", "random", "full"), fallback=("random", "entropy"), ties=("first", "random"))
@@ -199,6 +199,9 @@ def run(
                    **{f"{name}_seconds": state.seconds[name] for name in ("selection", "forward", "train")})
     unsure = entropy(state.predict(state.X)).astype(np.float16)
     return Result({name: float(value) for name, value in metrics.items()}, history, dict(picked=state.picked, entropy=unsure))
+
+# %% ../../nbs/coreset/02_training.ipynb #67ffbbc0
+LETTER = dict(dataset="letter", n_pool=10_000, n_test=6_000, steps=2000, lr=.1)   # what the study on real data overrides in `Config`
 
 # %% ../../nbs/coreset/02_training.ipynb #7597514c
 ASSUMPTIONS = (
