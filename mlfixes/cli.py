@@ -18,7 +18,7 @@ import typer
 from .bench.task import families, find_task
 
 app = typer.Typer(help='Puts "I fixed it" notes about failing ML runs on trial: baseline against fix on paired seeds, and a verdict for every claim.',
-                  no_args_is_help=True, add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 
 # %% ../nbs/cli.ipynb #4b18eb7b
 def show(rows: Sequence[dict], as_json: bool = False):
@@ -163,19 +163,19 @@ def read_scores(path: Path, baseline: str, fixed: str, metric: str | None = None
 
 def _wide(table, path, baseline, fixed):
     if "seed" in table:
-        if twice := sorted(table.seed[table.seed.duplicated()].unique()): raise ValueError(f"{path} has the seeds {twice} more than once; expected one row a seed")
+        if twice := sorted(table.seed[table.seed.duplicated()].unique().tolist()): raise ValueError(f"{path} has the seeds {twice} more than once; expected one row a seed")
         table = table.set_index("seed")
     return table[baseline], table[fixed]
 
 
 def _long(table, path, baseline, fixed, metric):
     if "metric" in table:
-        there = list(table.metric.unique())
+        there = table.metric.unique().tolist()
         if metric not in there and not (metric is None and len(there) == 1): raise ValueError(f"{path} holds the metrics {there}; name one with --metric" + (f", got {metric!r}" if metric else ""))
         table = table[table.metric == (metric or there[0])]
     for arm in (baseline, fixed):
-        if arm not in set(table.arm): raise ValueError(f"{path} has no arm {arm!r}; it has {sorted(table.arm.unique())}")
-        if twice := sorted(table.seed[(table.arm == arm) & table.duplicated(["arm", "seed"])].unique()): raise ValueError(f"{path} has the seeds {twice} of arm {arm!r} more than once")
+        if arm not in set(table.arm): raise ValueError(f"{path} has no arm {arm!r}; it has {sorted(table.arm.unique().tolist())}")
+        if twice := sorted(table.seed[(table.arm == arm) & table.duplicated(["arm", "seed"])].unique().tolist()): raise ValueError(f"{path} has the seeds {twice} of arm {arm!r} more than once")
     return tuple(table[table.arm == arm].set_index("seed").value for arm in (baseline, fixed))
 
 # %% ../nbs/cli.ipynb #a321fcb7

@@ -9,6 +9,7 @@ import difflib, hashlib, os, tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_uppercase
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -33,7 +34,7 @@ class Dataset:
 
 # %% ../nbs/data.ipynb #2f2012d4
 class DataUnavailable(OSError):
-    "A data set could not be had: it is not here and could not be fetched, or its file is not what it should be."
+    "A data set is not here and could not be fetched, or its file is not what it should be."
 
 # %% ../nbs/data.ipynb #02d021d2
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def _sha256(path: Path) -> str:
 def _verify(path: Path, source: Source, remedy: str, remove: bool) -> Path:
     if (got := _sha256(path)) == source.sha256: return path
     if remove: path.unlink()
-    raise DataUnavailable(f"data set {source.name!r}: {path.name} has sha256 {got}, expected {source.sha256}; {remedy}")
+    raise DataUnavailable(f"data set {source.name!r}: {path.name} has sha256 {got}, "
+                          f"expected {source.sha256}; {remedy}")
 
 # %% ../nbs/data.ipynb #dcaaeb10
 def _stream(source: Source, file, timeout: float):
@@ -90,7 +92,8 @@ def _stream(source: Source, file, timeout: float):
         total = int(reply.headers.get("Content-Length") or 0)
         with tqdm(total=total or None, unit="B", unit_scale=True, desc=f"fetching {source.name}") as bar:
             while block := reply.read(1 << 16): file.write(block); bar.update(len(block))
-    if total and file.tell() < total: raise URLError(f"the connection ended after {file.tell():,} of {total:,} bytes")
+    if total and file.tell() < total:
+        raise URLError(f"the connection ended after {file.tell():,} of {total:,} bytes")
 
 # %% ../nbs/data.ipynb #a37c7c93
 def _download(source: Source, target: Path, timeout: float) -> Path:
@@ -99,7 +102,7 @@ def _download(source: Source, target: Path, timeout: float) -> Path:
     partial = Path(name)
     try:
         with os.fdopen(handle, "wb") as file: _stream(source, file, timeout)
-        _verify(partial, source, f"{source.address} no longer serves the pinned file; nothing was kept", remove=False)
+        _verify(partial, source, f"{source.address} does not serve the pinned file; nothing was kept", False)
         return partial.replace(target)
     finally: partial.unlink(missing_ok=True)
 
@@ -109,18 +112,24 @@ def fetch(
     cache: Path | None = None,   # where fetched files are kept; default: the platform's cache folder
     timeout: float = 30.,        # seconds without an answer before giving up
 ) -> Path:
-    "Path of the data set's file, fetched if needed, its checksum verified; raises `DataUnavailable` where that fails."
+    "Path of the data set's file, fetched if needed, its checksum verified, or `DataUnavailable`."
     source = _source(name)
-    if not source.file: raise ValueError(f"data set {source.name!r} is embedded in a dependency and has no file; use `load`")
-    if path := source.local(): return _verify(path, source, f"put the right file at {path}, or unset MLFIXES_DATA", remove=False)
+    if not source.file: raise ValueError(f"data set {source.name!r} is embedded and has no file; use `load`")
+    if path := source.local():
+        return _verify(path, source, f"put the right file at {path}, or unset MLFIXES_DATA", remove=False)
     path = source.cached(cache)
-    if path.is_file(): return _verify(path, source, "the cached file was damaged and has been removed; try again", remove=True)
+    if path.is_file():
+        return _verify(path, source, "the cached file was damaged and was removed; try again", remove=True)
     try: return _download(source, path, timeout)
     except DataUnavailable: raise
-    except (OSError, ValueError) as error:   # URLError, timeouts and a full disk are OSErrors; a malformed address is a ValueError
-        raise DataUnavailable(f"data set {source.name!r} is not on this machine and could not be fetched from {source.address} "
-                              f"({error}). Set MLFIXES_DATA to a folder that holds {source.name}/{source.file}, or fetch it "
-                              f"on a machine with network: mlfixes data get {source.name}") from error
+    except (OSError, ValueError) as error:   # ValueError: the address is malformed
+        raise DataUnavailable(_offline(source, error)) from error
+
+
+def _offline(source: Source, error: Exception) -> str:
+    return (f"data set {source.name!r} is not on this machine and could not be fetched from {source.address} "
+            f"({error}). Set MLFIXES_DATA to a folder that holds {source.name}/{source.file}, "
+            f"or fetch it on a machine with network: mlfixes data get {source.name}")
 
 # %% ../nbs/data.ipynb #b4b8cd23
 def _read_digits(path: None) -> tuple:
@@ -131,19 +140,21 @@ def _read_digits(path: None) -> tuple:
 def _read_letter(path: Path) -> tuple:
     "Features and labels of a comma-separated file: header, then a capital letter and 16 numbers a line."
     with path.open() as file: header = file.readline().strip().split(",")
-    if len(header) != 17: raise DataUnavailable(f"{path} has {len(header)} columns; expected the letter and 16 features")
+    if len(header) != 17:
+        raise DataUnavailable(f"{path} has {len(header)} columns; expected the letter and 16 features")
     X = np.loadtxt(path, delimiter=",", skiprows=1, usecols=range(1, 17), dtype=np.float32, ndmin=2)
     letters = np.loadtxt(path, delimiter=",", skiprows=1, usecols=0, dtype="U1", ndmin=1)
     return X, letters.view(np.uint32).astype(np.int64) - ord("A")
 
 # %% ../nbs/data.ipynb #c16f0c4b
-_LETTER = "NotShrirang/letter-recognition/937555a73138d1dd3a1cb07b2a40626bf2282a0d/letter-recognition.data"
+_LETTER = ("https://raw.githubusercontent.com/NotShrirang/letter-recognition/"
+           "937555a73138d1dd3a1cb07b2a40626bf2282a0d/letter-recognition.data")
 
 SOURCES = {source.name: source for source in [   # more families bring more data sets
-    Source("digits", 1797, 64, tuple("0123456789"), "UCI optical recognition of handwritten digits (test part), in scikit-learn",
+    Source("digits", 1797, 64, tuple("0123456789"), "UCI handwritten digits (test part), in scikit-learn",
            "CC BY 4.0 (UCI)", _read_digits),
-    Source("letter", 20_000, 16, tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), "UCI letter recognition (Frey & Slate, 1991)", "CC BY 4.0 (UCI)",
-           _read_letter, "letter-recognition.data", f"https://raw.githubusercontent.com/{_LETTER}",
+    Source("letter", 20_000, 16, tuple(ascii_uppercase), "UCI letter recognition (Frey & Slate, 1991)",
+           "CC BY 4.0 (UCI)", _read_letter, "letter-recognition.data", _LETTER,
            "ccaa0721f3c049c7a2f6617525d1ec46204279dfb67031a49bbfd057bdd12ba6", verified=False)]}
 
 
@@ -165,14 +176,15 @@ def load(
     name: str | Source,          # a known data set, or a source of your own
     cache: Path | None = None,   # where fetched files are kept; default: the platform's cache folder
 ) -> Dataset:
-    "The data set called `name`; raises `ValueError` for an unknown name and `DataUnavailable` where it cannot be had."
+    "The data set called `name`; `ValueError` if it is unknown, `DataUnavailable` if it cannot be had."
     source = _source(name)
     X, y = source.read(fetch(source, cache) if source.file else None)
     X, y = np.ascontiguousarray(X, dtype=np.float32), np.ascontiguousarray(y, dtype=np.int64)
     if X.shape != (source.n, source.d) or y.shape != (source.n,):
         raise DataUnavailable(f"data set {source.name!r} was read as X {X.shape}, y {y.shape}; "
                               f"expected X ({source.n}, {source.d}), y ({source.n},)")
-    if not np.isfinite(X).all(): raise DataUnavailable(f"data set {source.name!r} has values that are not finite")
+    if not np.isfinite(X).all(): raise DataUnavailable(f"data set {source.name!r} has non-finite values")
     if y.min() < 0 or y.max() >= len(source.classes):
-        raise DataUnavailable(f"data set {source.name!r} has labels {y.min()} to {y.max()}; expected 0 to {len(source.classes) - 1}")
+        raise DataUnavailable(f"data set {source.name!r} has labels {y.min()} to {y.max()}; "
+                              f"expected 0 to {len(source.classes) - 1}")
     return Dataset(source.name, X, y, source.classes, source.address or source.origin, source.licence)

@@ -215,7 +215,7 @@ def attribution_figure(study: Study, metric: str | None = None) -> Html:
 
 def interactions_table(study: Study, metric: str | None = None, most: int = 3) -> Html:
     "The pairs of changes that do most more, or less, together than apart."
-    if not study.size.attribution or len(study.task.changes) > MAX_FACTORIAL: return Html("")
+    if not study.size.attribution or len(study.factors) > MAX_FACTORIAL: return Html("")
     unit = study.task.metrics[_metric(study, metric)].unit
     rows = [(f"{pair.first} with {pair.second}", with_interval(pair.interaction, pair.low, pair.high, unit), f"{pair.p_holm:.3f}")
             for pair in study.interactions(metric).head(most).itertuples()]
@@ -299,14 +299,20 @@ def page(notebook: Path, title: str) -> str:
     import nbformat
     from nbconvert import HTMLExporter
     content = nbformat.read(notebook, 4)
+    content.metadata.pop("widgets", None)
     for cell in content.cells:
-        if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if o.output_type != "stream"]
+        if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if not _noise(o)]
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True, anchor_link_text="")
     body, _ = exporter.from_notebook_node(content)
     return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
             f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n<body><main>{body}</main></body></html>\n")
 
 # %% ../../nbs/bench/07_report.ipynb #e00b5323
+def _noise(output) -> bool:
+    "Whether an output is progress rather than result: text on stdout or stderr, or a widget, which would need a script."
+    return output.output_type == "stream" or any("widget" in kind for kind in output.get("data", ()))
+
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --paper: #fff; --box: #f6f8fa; --link: #0969da;
   --good: #00664a; --bad: #a3410a; --open: #59636e }

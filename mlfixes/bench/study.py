@@ -246,16 +246,20 @@ class Study:
         arms = self.task.configs(self.profile)
         return arms | {arm: config for arm, config in self._subsets(seed).values() if arm not in arms}
 
+    @property
+    def factors(self) -> tuple:
+        "The changes among which the gain is shared out."
+        return tuple(change for change in self.task.changes if change.factor)
+
     def _subsets(self, seed=None) -> dict[frozenset, tuple[str, Any]]:
         "Subset of changes -> (arm, config); a subset that equals a named arm goes by that name."
-        if not (self.size.attribution and self.task.changes): return {}
-        named = self.task.configs(self.profile)
-        names = [change.name for change in self.task.changes]
+        if not (self.size.attribution and self.factors): return {}
+        named, names = self.task.configs(self.profile), [change.name for change in self.factors]
         asked = shapley.subsets(names, seed) if seed is not None else {s for one in self.seeds for s in shapley.subsets(names, one)}
         found = {}
         for subset in asked:
             config = named["baseline"]
-            for change in self.task.changes: config = change.apply(config) if change.name in subset else config
+            for change in self.factors: config = change.apply(config) if change.name in subset else config
             same = [arm for arm, other in named.items() if other == config]
             found[frozenset(subset)] = (same[0] if same else "".join(f"+{name}" for name in names if name in subset)), config
         return found
@@ -346,11 +350,11 @@ class Study:
 
     def attribution(self, metric: str | None = None) -> pd.DataFrame:
         "Which change earned the gain in `metric` (default: the task's first): change, shapley, low, high, p_holm, leave_one_out, one_at_a_time."
-        return shapley.attribute(self._subset_scores(metric), [change.name for change in self.task.changes])
+        return shapley.attribute(self._subset_scores(metric), [change.name for change in self.factors])
 
     def interactions(self, metric: str | None = None) -> pd.DataFrame:
         "Which pairs of changes do more, or less, together than apart."
-        return shapley.interactions(self._subset_scores(metric), [change.name for change in self.task.changes])
+        return shapley.interactions(self._subset_scores(metric), [change.name for change in self.factors])
 
     def _subset_scores(self, metric):
         if not self._subsets(): raise ValueError(f"profile {self.profile!r} of task {self.task.name!r} has no attribution; "

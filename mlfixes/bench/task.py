@@ -66,6 +66,7 @@ class Change:
     name: str                  # shown in tables and figures
     set: Mapping[str, Any]     # config fields -> value
     claim: str | None = None   # id of the claim that speaks of this change alone
+    factor: bool = True        # False: it cannot act beside the others, so attribution leaves it out and an arm of its own tests it
 
     def apply(self, config):
         "`config` with this change made."

@@ -43,7 +43,8 @@ def split(
     "Pool and test set drawn without replacement, scaled with the pool's mean and spread."
     data = load(dataset)
     if not (n_pool > 0 and n_test > 0 and n_pool + n_test <= len(data.y)):
-        raise ValueError(f"n_pool={n_pool} and n_test={n_test} must be positive and sum to at most the {len(data.y)} points of {dataset!r}")
+        raise ValueError(f"n_pool={n_pool} and n_test={n_test} must be positive and sum to at most "
+                         f"the {len(data.y)} points of {dataset!r}")
     order = stream(seed, "split").permutation(len(data.y))
     pool, test = order[:n_pool], order[n_pool:n_pool + n_test]
     centre, scale = data.X[pool].mean(0), np.sqrt(data.X[pool].var(0).mean())
