@@ -46,8 +46,11 @@ def _bound(statement: ast.stmt) -> list[str] | None:
 def _read(path: str, mtime: float) -> tuple[dict[str, list[ast.stmt]], list[ast.stmt]]:
     "Name -> statements that bind it, and the statements that always act, of one source file."
     names, always = {}, []
-    for statement in ast.parse(Path(path).read_text(encoding="utf-8")).body:
+    body = ast.parse(Path(path).read_text(encoding="utf-8")).body
+    pinned = {name for s in body if _bound(s) == ["PINNED"] for name in ast.literal_eval(s.value)}
+    for statement in body:
         bound = _bound(statement)
+        if bound and set(bound) & pinned: continue
         if bound is None: always.append(statement)
         for name in bound or []: names.setdefault(name, []).append(statement)
     return names, always
