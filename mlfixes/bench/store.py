@@ -22,12 +22,12 @@ __all__ = ['Code', 'code_of', 'config_dict', 'run_key', 'Run', 'StoreError', 'St
 
 # %% ../../nbs/bench/03_store.ipynb #325473d6
 def _bare(node: ast.AST) -> str:
-    "The syntax tree of `node` as text, without docstrings and positions."
+    "`node` written out from its syntax tree without docstrings; unlike a dump of the tree the same in every version of Python."
     node = ast.parse(ast.unparse(node))
     for sub in ast.walk(node):
         if isinstance(sub, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and ast.get_docstring(sub) is not None:
             sub.body = sub.body[1:] or [ast.Pass()]
-    return ast.dump(node)
+    return ast.unparse(node)
 
 
 def _bound(statement: ast.stmt) -> list[str] | None:
