@@ -275,7 +275,8 @@ class Store:
     @contextmanager
     def _connection(self):
         try:
-            db = sqlite3.connect(self.path, timeout=60, isolation_level=None)   # waits up to a minute for another writer
+            # rw: a store that somebody removed is not made anew in mid-study; waits up to a minute for another writer
+            db = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=rw", uri=True, timeout=60, isolation_level=None)
             try: yield db
             finally: db.close()
         except sqlite3.Error as error: raise self._unusable(error) from error
