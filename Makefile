@@ -4,7 +4,7 @@ FAMILY ?= coreset
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup report reports test test-slow export readme execute lab record clean
+.PHONY: setup report reports test test-slow export execute lab record clean
 .DEFAULT_GOAL := report
 
 setup: $(READY)

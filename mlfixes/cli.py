@@ -114,7 +114,7 @@ def report(family: Families = None,
         failed += len(study.failures())
         note(f"{name}: {count_sentence(study.verdicts())}")
         typer.echo(page)
-    if failed: note(f"{failed} runs failed; the page tells which"); raise typer.Exit(1)
+    if failed: note(f"{failed} run{'s' * (failed > 1)} failed; the page tells which"); raise typer.Exit(1)
 
 
 @app.command()

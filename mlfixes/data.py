@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import numpy as np
 
 # %% auto #0
-__all__ = ['SOURCES', 'PINNED', 'Dataset', 'DataUnavailable', 'Source', 'fetch', 'available', 'load']
+__all__ = ['DIGITS', 'LETTER', 'SOURCES', 'PINNED', 'Dataset', 'DataUnavailable', 'Source', 'fetch', 'available', 'load']
 
 # %% ../nbs/data.ipynb #e4c7f62d
 @dataclass(frozen=True)
@@ -147,18 +147,16 @@ def _read_letter(path: Path) -> tuple:
     return X, letters.view(np.uint32).astype(np.int64) - ord("A")
 
 # %% ../nbs/data.ipynb #c16f0c4b
-_LETTER = ("https://raw.githubusercontent.com/NotShrirang/letter-recognition/"
+_LETTER_ADDRESS = ("https://raw.githubusercontent.com/NotShrirang/letter-recognition/"
            "937555a73138d1dd3a1cb07b2a40626bf2282a0d/letter-recognition.data")
 
-SOURCES = {source.name: source for source in [   # more families bring more data sets
-    Source("digits", 1797, 64, tuple("0123456789"), "UCI handwritten digits (test part), in scikit-learn",
-           "CC BY 4.0 (UCI)", _read_digits),
-    Source("letter", 20_000, 16, tuple(ascii_uppercase), "UCI letter recognition (Frey & Slate, 1991)",
-           "CC BY 4.0 (UCI)", _read_letter, "letter-recognition.data", _LETTER,
-           "ccaa0721f3c049c7a2f6617525d1ec46204279dfb67031a49bbfd057bdd12ba6", verified=False)]}
-
-
-PINNED = ("SOURCES",)   # its files have checksums: a new entry makes no finished run stale (see `mlfixes.bench.store`)
+DIGITS = Source("digits", 1797, 64, tuple("0123456789"), "UCI handwritten digits (test part), in scikit-learn",
+                "CC BY 4.0 (UCI)", _read_digits)
+LETTER = Source("letter", 20_000, 16, tuple(ascii_uppercase), "UCI letter recognition (Frey & Slate, 1991)",
+                "CC BY 4.0 (UCI)", _read_letter, "letter-recognition.data", _LETTER_ADDRESS,
+                "ccaa0721f3c049c7a2f6617525d1ec46204279dfb67031a49bbfd057bdd12ba6", verified=False)
+SOURCES = {source.name: source for source in (DIGITS, LETTER)}   # more families bring more data sets
+PINNED = ("SOURCES",)   # a new entry makes no finished run stale: families name the sources they use (see `mlfixes.bench.store`)
 
 
 def _source(name: str | Source) -> Source:

@@ -127,3 +127,41 @@ def test_data(mlfixes, tmp_path):
     assert "1797 x 64" in mlfixes("data", "get", "digits").stdout
     fails(mlfixes("data", "get", "digit"), "digits")
     fails(mlfixes("data", "get", "letter", MLFIXES_DATA=str(tmp_path), https_proxy="http://127.0.0.1:9"), "letter", "MLFIXES_DATA")
+
+
+GUEST = '''
+from dataclasses import dataclass
+from mlfixes.bench import Change, Claim, Metric, Result, Task
+
+@dataclass(frozen=True)
+class Config:
+    rate: float = .1
+    broken: bool = False
+
+def run(config, seed):
+    import random
+    if config.broken and seed == 1001: raise RuntimeError("this seed is broken")
+    return Result({"error": 1 - config.rate + random.Random(f"{seed} {config.rate}").gauss(0, .01)})
+
+task = Task("guest", "Does a larger rate help?", Config, run, arms={"fragile": Config(broken=True)}, changes=[Change("rate", {"rate": .5})], metrics={"error": Metric("lower")},
+            claims=[Claim("better", "A larger rate lowers the error.", "a note", "superiority", "error"),
+                    Claim("fragile", "The fragile arm is no worse.", "a note", "noninferiority", "error", arm="fragile", margin=.5)], data="nothing")
+'''
+
+
+def test_a_family_of_another_package_and_a_failed_run(mlfixes, tmp_path):
+    package = tmp_path / "site"; info = package / "guest-1.0.dist-info"; info.mkdir(parents=True)
+    (package / "guest.py").write_text(GUEST)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: guest\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[mlfixes.families]\nguest = guest:task\n")
+    env = {"PYTHONPATH": str(package)}
+    assert [line.split()[0] for line in mlfixes("list", **env).stdout.splitlines()[1:]] == ["coreset", "guest"]
+    done = mlfixes("report", "guest", "--store", tmp_path / "runs.sqlite", **env)
+    fails(done, "1 run failed", "guest: 2 claims: 1 confirmed, 1 inconclusive", code=1)
+    folder = (mlfixes.folder / done.stdout.strip()).parent
+    verdicts = {v["claim"]: v for v in json.loads((folder / "verdicts.json").read_text())["verdicts"]}
+    assert (verdicts["better"]["verdict"], verdicts["better"]["direction"]) == ("confirmed", "better")
+    assert (verdicts["fragile"]["verdict"], verdicts["fragile"]["failed_runs"]) == ("inconclusive", 1)
+    page = (folder / "guest.html").read_text()
+    assert "this seed is broken" in page and "1 of 10 runs of fragile failed" in page and "30 (1 failed)" in page
+    assert "this seed is broken" in (folder / "failures.csv").read_text()

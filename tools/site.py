@@ -6,14 +6,16 @@ import nbformat
 from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).parent.parent
-NOTE = "<!-- Made from nbs/index.ipynb by `make readme`; edit that notebook. -->\n\n"
+NOTE = "<!-- Made from nbs/index.ipynb by `make export`; edit that notebook. -->\n\n"
 
 
 def readme() -> str:
     "The front page as Markdown: nbs/index.ipynb without hidden cells, `#|` lines and execution noise."
     notebook = nbformat.read(ROOT / "nbs/index.ipynb", 4)
     notebook.cells = [cell for cell in notebook.cells if not re.search(r"^#\|\s*(hide|default_exp)", cell.source, re.M)]
-    for cell in notebook.cells: cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
+    for cell in notebook.cells:
+        silent = re.search(r"^#\|\s*echo:\s*false", cell.source, re.M)
+        cell.source = "" if silent else re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
     text, _ = MarkdownExporter().from_notebook_node(notebook)
     text = re.sub(r"\]\((?!https?:|#)([^)]*?\.ipynb)", r"](nbs/\1", text).replace("](nbs/../", "](")   # links relative to nbs/
     return NOTE + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

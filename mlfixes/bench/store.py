@@ -5,12 +5,12 @@
 # %% ../../nbs/bench/03_store.ipynb #e849d32e
 from __future__ import annotations
 
-import ast, dataclasses, hashlib, importlib.util, inspect, io, json, os, sqlite3, sys, sysconfig, tempfile, textwrap, time
+import ast, dataclasses, functools, hashlib, importlib.util, inspect, io, json, os, sqlite3, sys, sysconfig, tempfile, textwrap, time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ def _bound(statement: ast.stmt) -> list[str] | None:
     match statement:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef(): return [statement.name]
         case ast.Import(): return [a.asname or a.name.partition(".")[0] for a in statement.names]
-        case ast.ImportFrom(): return [a.asname or a.name for a in statement.names]
+        case ast.ImportFrom(): return [a.asname or a.name for a in statement.names]   # "*" for a star
         case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)): return [name]
         case ast.Expr(value=ast.Constant()): return []                           # the module's docstring
         case ast.If(test=ast.Name(id="TYPE_CHECKING")): return []                # never runs
@@ -64,7 +64,12 @@ def _source_file(module: str) -> str | None:
     return spec.origin if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
-_LIBRARY = tuple(str(Path(sysconfig.get_path(p)).resolve()) for p in ("stdlib", "purelib", "platlib"))
+_STDLIB = sysconfig.get_path("stdlib")
+
+
+def _installed(path: str) -> bool:
+    "Whether a source file belongs to an installed package or to Python itself."
+    return bool({"site-packages", "dist-packages"} & set(Path(path).parts)) or path.startswith(_STDLIB)
 
 
 class _Reach:
@@ -76,7 +81,7 @@ class _Reach:
         top = module.partition(".")[0]
         if top == self.home: return True
         path = _source_file(top)
-        if path and not str(Path(path).resolve()).startswith(_LIBRARY): return True
+        if path and not _installed(path): return True
         if top not in sys.stdlib_module_names: self.packages.add(top)
         return False
 
@@ -95,18 +100,31 @@ class _Reach:
     def name(self, module: str, name: str):
         "What `name` means at the top level of `module`."
         names, _ = self.read(module)
-        if name in names:
-            for k, statement in enumerate(names[name]): self.add((module, f"{name}<{k}>"), module, statement)
+        if name in names or "*" in names:
+            for k, statement in enumerate(names.get(name, names.get("*"))): self.add((module, f"{name}<{k}>"), module, statement)
         elif not _source_file(module) and name in vars(sys.modules.get(module, object)): self.live(module, name)
 
     def live(self, module: str, name: str):
         "A name that exists in memory only, in a notebook say."
-        value = vars(sys.modules[module])[name]
-        owner = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
-        if inspect.ismodule(value) or (callable(value) and owner != module):
-            if owner and self.ours(owner): self.module(owner) if inspect.ismodule(value) else self.name(owner, value.__name__)
-        elif inspect.isfunction(value) or inspect.isclass(value): self.function(value, (module, name))
-        else: self.trees.setdefault((module, name), _value_hash(value))
+        self.value(vars(sys.modules[module])[name], (module, name))
+
+    def value(self, value, key):
+        "Whatever a name, a closure or a partial holds: code is followed, anything else is hashed."
+        value = inspect.unwrap(value) if callable(value) else value             # what lru_cache and wraps have wrapped
+        if isinstance(value, functools.partial):
+            for k, part in enumerate((value.func, *value.args, *value.keywords.items())): self.value(part, (*key, k))
+        elif inspect.ismodule(value): self.ours(value.__name__) and self.module(value.__name__)
+        elif inspect.isfunction(value) or inspect.isclass(value): self.defined(value, key)
+        elif callable(value) and not self.ours(type(value).__module__): self.ours(getattr(value, "__module__", None) or "builtins")
+        else:
+            self.trees.setdefault(key, _value_hash(value))
+            if self.ours(type(value).__module__): self.defined(type(value), (*key, "type"))
+
+    def defined(self, value, key):
+        "A function or class, where it was defined."
+        if not self.ours(value.__module__): return
+        if _source_file(value.__module__) and value.__qualname__ == value.__name__: self.name(value.__module__, value.__name__)
+        else: self.function(value, key)
 
     def function(self, value, key):
         "A function or class by its own source; a lambda, or what has no source, by its parts."
@@ -116,7 +134,7 @@ class _Reach:
         if statement is not None and getattr(statement, "name", None) == value.__name__: self.add(key, value.__module__, statement)
         elif inspect.isclass(value): self.members(value, key)
         else: self.byte_code(value, key)
-        for name, cell in zip(*_closure(value)): self.trees[(*key, name)] = _value_hash(cell.cell_contents)
+        for name, cell in zip(*_closure(value)): self.value(cell.cell_contents, (*key, name))
 
     def members(self, cls, key):
         "A class without source (Python finds none for classes of a notebook): its fields and methods."
@@ -125,13 +143,12 @@ class _Reach:
         for name, member in vars(cls).items():
             member = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
             if inspect.isfunction(member): self.function(member, (*key, name))
-            elif not name.startswith("__") and name not in fields: self.trees[(*key, name)] = _value_hash(member)
+            elif not name.startswith("__") and name not in fields: self.value(member, (*key, name))
 
     def byte_code(self, function, key):
-        code = getattr(function, "__code__", None)
-        if code is None: raise TypeError(f"no source for {function!r}; expected a function defined with def in a file or notebook")
-        self.trees[key] = repr((code.co_code, [c for c in code.co_consts if not inspect.iscode(c)], code.co_names))
-        for name in code.co_names: self.name(function.__module__, name)
+        instructions, names = _instructions(function.__code__)
+        self.trees[key] = repr(instructions)
+        for name in names: self.name(function.__module__, name)
 
     def add(self, key, module: str, statement: ast.stmt):
         if key in self.trees: return
@@ -163,6 +180,12 @@ def _value_hash(value) -> str:
                                                "build it inside the run") from error
 
 
+def _instructions(code) -> tuple[tuple, set[str]]:
+    "What a code object and those nested in it do, and the names that they use."
+    inner = [_instructions(c) if inspect.iscode(c) else (c, set()) for c in code.co_consts]
+    return (code.co_code, code.co_names, [what for what, _ in inner]), set(code.co_names).union(*(names for _, names in inner))
+
+
 def _closure(value): return (value.__code__.co_freevars, value.__closure__ or ()) if inspect.isfunction(value) else ((), ())
 
 # %% ../../nbs/bench/03_store.ipynb #aeb56f89
@@ -175,17 +198,23 @@ class Code:
 # %% ../../nbs/bench/03_store.ipynb #989352aa
 def code_of(run: Callable) -> Code:
     "The digest of the code that the function `run` can reach in its own project, and the packages that this code imports."
-    reach, module = _Reach(run.__module__), run.__module__
-    if _source_file(module) and "<" not in run.__qualname__: reach.name(module, run.__name__)
-    else: reach.function(run, (module, run.__name__))
+    if not inspect.isfunction(run):
+        raise TypeError(f"run is a {type(run).__name__}; expected a function made with def, so that changed code is noticed: "
+                        "def run(config, seed): return ...")
+    reach = _Reach(run.__module__)
+    reach.value(run, (run.__module__, run.__name__))
     text = "\n".join(f"{key}: {tree}" for key, tree in sorted(reach.trees.items(), key=str) if tree)
     return Code(hashlib.sha256(text.encode()).hexdigest(), {p: v for p in sorted(reach.packages) if (v := _version(p))})
 
 
+@lru_cache(maxsize=None)
 def _version(package: str) -> str:
-    package = {"sklearn": "scikit-learn"}.get(package, package)   # the one name on PyPI that differs from the import here
-    try: return version(package)
-    except PackageNotFoundError: return ""
+    "Versions of the distributions that hold an imported package, '' where there is none."
+    return " ".join(sorted({version(name) for name in _distributions().get(package, ())}))
+
+
+@lru_cache(maxsize=None)
+def _distributions(): return packages_distributions()
 
 # %% ../../nbs/bench/03_store.ipynb #68baf8f6
 def config_dict(config) -> dict[str, Any]:
@@ -228,7 +257,8 @@ class Run:
 def _pack(result: Result | None) -> tuple[str | None, str | None, bytes | None]:
     "Metrics and history as JSON (which keeps every bit of a float), arrays as an .npz without pickles."
     if result is None: return None, None, None
-    history = None if result.history is None else json.dumps(result.history.to_dict("split"))
+    table = result.history
+    history = None if table is None else json.dumps({"name": table.index.name, **table.to_dict("split")})
     return json.dumps({k: float(v) for k, v in result.metrics.items()}), history, _npz(result.arrays)
 
 
@@ -245,7 +275,9 @@ def _unpack(metrics: str | None, history: str | None, arrays: bytes | None) -> R
     table, kept = None, {}
     if history is not None:
         import pandas as pd
-        table = pd.DataFrame(**json.loads(history))
+        parts = json.loads(history)
+        name = parts.pop("name", None)
+        table = pd.DataFrame(**parts).rename_axis(name)
     if arrays is not None:
         import numpy as np
         with np.load(io.BytesIO(arrays), allow_pickle=False) as file: kept = dict(file)

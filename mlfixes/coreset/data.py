@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data import load
+from ..data import DIGITS, LETTER, load
 
 # %% auto #0
 __all__ = ['stream', 'Split', 'split']
@@ -34,6 +34,9 @@ class Split:
     classes: int         # number of classes
 
 # %% ../../nbs/coreset/00_data.ipynb #b0f84a48
+_SOURCES = {source.name: source for source in (DIGITS, LETTER)}   # by name, so that runs are stale when these change, and no other
+
+
 def split(
     dataset: str,   # name of a data set, see `mlfixes.data`
     seed: int,      # draws which point goes where
@@ -41,7 +44,7 @@ def split(
     n_test: int,    # points to measure on
 ) -> Split:
     "Pool and test set drawn without replacement, scaled with the pool's mean and spread."
-    data = load(dataset)
+    data = load(_SOURCES.get(dataset, dataset))
     if not (n_pool > 0 and n_test > 0 and n_pool + n_test <= len(data.y)):
         raise ValueError(f"n_pool={n_pool} and n_test={n_test} must be positive and sum to at most "
                          f"the {len(data.y)} points of {dataset!r}")
