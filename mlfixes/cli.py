@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from .bench.task import families, find_task
+from .bench.task import families, find_task, in_test
 
 app = typer.Typer(help='Puts "I fixed it" notes about failing ML runs on trial: baseline against fix on paired seeds, and a verdict for every claim.',
                   no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
@@ -101,6 +101,7 @@ def report(family: Families = None,
            engine: Annotated[str, typer.Option(help="Where runs are done.")] = "local",
            store: StoreFile = None,
            out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where page and files go, one folder a family.")] = Path("mlfixes-out"),
+           retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run again what failed before.")] = False,
            record: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also keep runs.csv, verdicts.json and the looks there, under version control.")] = None,
            parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter of the report's notebook.")] = None):
     "Run baseline against fix, and write a page that says which claims hold."
@@ -108,8 +109,11 @@ def report(family: Families = None,
     chosen, extra, failed = parse_seeds(seeds), parse_parameters(parameter or []), 0
     names = family or list(families())
     for name in names: find_task(name)                       # a typo in the second name must not wait for the first
+    if record and in_test(): raise ValueError("IN_TEST is set: a shrunken study is not recorded; unset it, or leave --record out")
     for name in names:
-        study, page = run_report(name, out / name, profile=profile, seeds=chosen, store=store, jobs=jobs, engine=engine, parameters=extra)
+        try: study, page = run_report(name, out / name, profile=profile, seeds=chosen, store=store, jobs=jobs, engine=engine, retry_failed=retry_failed, parameters=extra)
+        except KeyboardInterrupt:
+            note("stopped; finished runs are kept, and the same command goes on from there"); raise typer.Exit(130) from None
         if record: study.export(record)
         failed += len(study.failures())
         note(f"{name}: {count_sentence(study.verdicts())}")
@@ -207,12 +211,13 @@ def judge(scores: Annotated[Path, typer.Argument(metavar="SCORES.csv", help="Wid
           as_json: AsJson = False):
     "Give a verdict on scores that you have: did the fix help, by how much, and how many seeds would settle it?"
     from mlfixes.bench.stats import judge_scores
+    if baseline == fixed: raise ValueError(f"--baseline and --fixed both name {fixed!r}; expected two different arms")
     found = judge_scores(*read_scores(scores, baseline, fixed, metric), gain, better="lower" if lower else "higher")
     if figure: found.plot().savefig(figure); note(f"figure: {figure}")
     if as_json: return typer.echo(json.dumps(found.to_dict(), indent=1))
     typer.echo(str(found))
-    low, estimate, high = found.interval.low, found.interval.estimate, found.interval.high
-    if high > low: typer.echo("\n" + sketch(low, estimate, high, {0.: "no change"} | ({gain: f"target {gain:g}"} if gain else {})))
+    if found.interval and found.interval.high > found.interval.low:
+        typer.echo("\n" + sketch(found.interval.low, found.interval.estimate, found.interval.high, {0.: "no change"} | ({gain: f"target {gain:g}"} if gain else {})))
 
 # %% ../nbs/cli.ipynb #3706406c
 def main():
@@ -222,5 +227,3 @@ def main():
     except (ValueError, OSError, StoreError) as error:
         if os.environ.get("MLFIXES_DEBUG"): raise
         note(f"mlfixes: {error}"); sys.exit(2)
-    except KeyboardInterrupt:
-        note("mlfixes: stopped; finished runs are kept, the same command goes on from there"); sys.exit(130)

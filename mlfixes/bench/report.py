@@ -17,14 +17,14 @@ from . import plots, stats
 from .attribution import MAX_FACTORIAL
 from .claims import JUDGED, KINDS, VERDICTS, Claim, Verdict
 from .plots import Html, figure
-from .study import Study, duration, environment, scores
-from .task import Task, find_task, in_test, known
+from .study import Study, duration, environment, family_size, scores
+from .task import Task, find_task, known
 
 # %% auto #0
 __all__ = ['MARKS', 'STYLE', 'rounded', 'with_interval', 'table', 'badge', 'count_sentence', 'masthead', 'target_text',
            'verdict_box', 'claims_table', 'changes_table', 'assumptions', 'paired_figure', 'difference_figure',
            'arms_figure', 'curves_figure', 'forest_figure', 'attribution_figure', 'interactions_table', 'power_table',
-           'failures_table', 'rerun', 'template', 'check_parameters', 'this_interpreter', 'execute', 'page',
+           'failures_table', 'rerun', 'recorded', 'template', 'check_parameters', 'this_interpreter', 'execute', 'page',
            'run_report', 'writable']
 
 # %% ../../nbs/bench/07_report.ipynb #3d4de155
@@ -78,7 +78,7 @@ def masthead(study: Study) -> Html:
             "Runs": f"{len(runs)} ({failed} failed), {duration(sum(run.seconds for run in runs))} of computing", "Profile": study.profile,
             "Ran with": ", ".join([f"Python {facts['python']}", *(f"{p} {v}" for p, v in study.code.packages.items())]) + f" on {facts['system']}",
             "Code": f"mlfixes {facts['mlfixes']}, digest {study.code.digest[:12]}"}
-    note = '<p class="mlf-note">Shrunken for a test (IN_TEST is set): this page proves that the report runs. It gives no verdict.</p>' if in_test() else ""
+    note = '<p class="mlf-note">Shrunken for a test (IN_TEST is set): this page proves that the report runs. It gives no verdict.</p>' if study.shrunken else ""
     return Html(f'<header class="mlf-masthead"><p class="mlf-question">{html.escape(study.task.question)}</p>{note}<dl>'
                 + "".join(f"<div><dt>{k}</dt><dd>{html.escape(v)}</dd></div>" for k, v in rows.items()) + "</dl></header>")
 
@@ -104,7 +104,7 @@ def verdict_box(study: Study, *first: str) -> Html:
     order = sorted(claims, key=lambda id: VERDICTS.index(verdicts[id].verdict))
     judged = [_verdict_row(study.task, claims[id], verdicts[id]) for id in order if verdicts[id].verdict in JUDGED]
     others = [_verdict_row(study.task, claims[id], verdicts[id]) for id in order if verdicts[id].verdict not in JUDGED]
-    header = ["Verdict", "Claim", "Measured [95 %]", "Needed"]
+    header = ["Verdict", "Claim", "Measured, with interval", "Needed"]
     data = f' <span class="mlf-data">Measured on {html.escape(study.data)}; the verdicts hold there.</span>' if study.data else ""
     rest = f"<details><summary>{len(others)} that could not be judged here, and why</summary>{table(header, others)}</details>" if others else ""
     return Html(f'<section class="mlf-box"><p class="mlf-count"><strong>{count_sentence(list(verdicts.values()))}</strong>{data}</p>'
@@ -223,7 +223,7 @@ def interactions_table(study: Study, metric: str | None = None, most: int = 3) -
 
 # %% ../../nbs/bench/07_report.ipynb #5819febf
 def power_table(study: Study) -> Html:
-    "For every paired claim: spread over seeds, the smallest effect found 8 times in 10, and the seeds that would settle an open one."
+    "For every paired claim: spread over seeds, the smallest effect found 8 times in 10 after correction, and the seeds that would settle an open one."
     rows = [row for claim, v in zip(study.task.claims, study.verdicts()) if claim.paired and claim.kind != "ratio" and (row := _power_row(study, claim, v))]
     return Html(table(["Claim", "Verdict", "Spread over seeds", "Smallest effect found 8 times in 10", "Seeds to settle it"], rows))
 
@@ -234,9 +234,9 @@ def _power_row(study, claim, v):
     differences = (rule.sign * (wide[claim.arm] - wide[claim.reference])).dropna()
     sd, target = differences.std(), {"gain": claim.target, "noninferiority": -claim.margin}.get(claim.kind, 0.)
     if len(differences) < 2 or not sd > 0: return None
-    away = abs(differences.mean() - target)
-    needed = stats.plan(sd, away) if v.verdict == "inconclusive" and away > 0 else ""
-    return Html(f"<code>{claim.id}</code>"), badge(v.verdict), f"{rounded(sd)} {rule.unit}", f"{rounded(stats.detectable(sd, len(differences)))} {rule.unit}", needed
+    away, n, level = abs(differences.mean() - target), len(differences), 1 - .05 / family_size(study.task)
+    needed = max(n + 1, stats.plan(sd, away, level=level)) if v.verdict == "inconclusive" and away > 0 else ""
+    return Html(f"<code>{claim.id}</code>"), badge(v.verdict), f"{rounded(sd)} {rule.unit}", f"{rounded(stats.detectable(sd, n, level=level))} {rule.unit}", needed
 
 
 def failures_table(study: Study) -> Html:
@@ -248,11 +248,23 @@ def failures_table(study: Study) -> Html:
 
 def rerun(study: Study) -> Html:
     "How to run the study again, and the files beside the page."
-    command = f"mlfixes report {study.task.name}" + (f" --profile {study.profile}" if study.profile != "quick" else "")
+    command = f"mlfixes report {study.task.name} --profile {study.profile} --seeds {','.join(map(str, study.seeds))}"
     links = "".join(f'<li><a href="{name}">{name}</a>: {what}</li>' for name, what in
                     [("runs.csv", "every number of every seed"), ("verdicts.json", "the verdicts"), ("environment.json", "what it ran on"),
                      (f"{study.task.name}.ipynb", "the executed notebook")])
-    return Html(f"<pre><code>pip install mlfixes\n{command}</code></pre><ul>{links}</ul>")
+    return Html(f"<p>With mlfixes {environment()['mlfixes']} installed:</p><pre><code>{command}</code></pre><ul>{links}</ul>")
+
+# %% ../../nbs/bench/07_report.ipynb #b20a9c26
+def recorded(folder: str | Path, *first: str) -> str:
+    "Markdown: what a recorded study measured and on what, its claims by verdict, and the claims named `first` with their numbers."
+    saved = json.loads((Path(folder) / "verdicts.json").read_text(encoding="utf-8"))
+    task = find_task(saved["task"])
+    claims, verdicts = {c.id: c for c in task.claims}, {v["claim"]: Verdict(**v) for v in saved["verdicts"]}
+    def line(claim, v):
+        return f"| **{MARKS[v.verdict]} {v.verdict}** | {claim.text} | {with_interval(v.estimate, v.low, v.high, _unit(task, claim))} |"
+    rows = [line(claims[id], verdicts[id]) for id in first]
+    head = [f"`{saved['task']}`, on {saved['data']}, {len(saved['seeds'])} paired seeds: {count_sentence(list(verdicts.values()))}"]
+    return "\n".join([*head, "", "| verdict | claim | measured [95 %] |", "|---|---|---|", *rows])
 
 # %% ../../nbs/bench/07_report.ipynb #c48ddd83
 def template(family: str) -> Path:
@@ -342,15 +354,17 @@ figure { margin: 1.25rem 0 } figure svg { width: 100%; height: auto } figcaption
 @media print { main { max-width: none } }
 """.strip()
 
-# %% ../../nbs/bench/07_report.ipynb #b20a9c26
+# %% ../../nbs/bench/07_report.ipynb #aba3545b
 def run_report(family: str, out: Path, *, profile: str = "quick", seeds=None, store=None, jobs: int | None = None, engine: str = "local",
-               parameters: Mapping[str, Any] | None = None) -> tuple[Study, Path]:
+               retry_failed: bool = False, parameters: Mapping[str, Any] | None = None) -> tuple[Study, Path]:
     "Runs the study of `family`, executes its report and writes page and files into `out`; returns (study, page)."
     notebook = template(family)
     parameters = check_parameters(notebook, parameters or {})
+    if own := sorted({"family", "profile", "seeds", "store", "jobs"} & set(parameters)):
+        raise ValueError(f"parameter {own[0]!r} has an option of its own: use --{own[0]}, so that page and files agree")
     study = Study(find_task(family), profile, seeds, store, engine, jobs)
     folder = writable(Path(out))
-    study.run()                                       # with a bar in the terminal; the notebook then finds every run in the store
+    study.run(retry_failed=retry_failed)              # with a bar in the terminal; the notebook then finds every run in the store
     # the notebook runs in another process: it gets the names of things, not the things
     given = {"profile": profile, "seeds": list(study.seeds), "store": str(study.store.path.resolve()), "jobs": study.jobs}
     given |= {"family": family} if notebook.stem == "any_family" else {}

@@ -378,11 +378,13 @@ def _corrected(v: Verdict, p: float | None, level: float) -> Verdict:
 
 def correct(verdicts: Sequence[Verdict], # of one report
             level: float = .05,          # chance of any wrong verdict
+            family: int = 0,             # claims that were to be tested, if more than those that were
             ) -> list[Verdict]:
     "The verdicts with Holm's p; a `confirmed` or `refuted` whose p exceeds `level` becomes `inconclusive`."
     tested = ("confirmed", "refuted", "inconclusive")
-    family = [i for i, v in enumerate(verdicts) if v.p is not None and v.verdict in tested]
-    ps = dict(zip(family, holm([verdicts[i].p for i in family])))
+    judged = [i for i, v in enumerate(verdicts) if v.p is not None and v.verdict in tested]
+    untested = [1.] * (family - len(judged))      # a claim that fell out does not make the others easier
+    ps = dict(zip(judged, holm([verdicts[i].p for i in judged] + untested)))
     return [_corrected(v, ps.get(i), level) for i, v in enumerate(verdicts)]
 
 # %% ../../nbs/bench/02_stats.ipynb #f7d60d7c

@@ -373,7 +373,10 @@ def _create(path: Path):
         with closing(sqlite3.connect(fresh)) as db:
             db.execute("pragma journal_mode=wal")
             db.executescript(f"begin; {_TABLE}; pragma application_id={_APPLICATION}; pragma user_version={_VERSION}; commit")
-        with suppress(FileExistsError): os.link(fresh, path)
+        try: os.link(fresh, path)
+        except FileExistsError: return
+        except OSError:                                   # a file system without hard links
+            with suppress(FileExistsError), path.open("xb") as file: file.write(fresh.read_bytes())
 
 
 def _run(row) -> Run:

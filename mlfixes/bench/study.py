@@ -18,12 +18,12 @@ import numpy as np, pandas as pd
 from . import attribution as shapley, stats
 from .claims import JUDGED, Claim, Verdict
 from .store import Code, Run, Store, code_of, config_dict, run_key
-from .task import Metric, Task, end_with, execute, known
+from .task import Metric, Task, end_with, execute, in_test, known
 
 # %% auto #0
 __all__ = ['ENGINES', 'COLUMNS', 'VERDICT_SEEDS', 'SCHEMA_VERSION', 'local_workers', 'run_all', 'curve_rows', 'run_rows',
-           'scores', 'judge_claims', 'duration', 'seed_list', 'protocol_digest', 'environment', 'export', 'Cell',
-           'Study']
+           'scores', 'family_size', 'judge_claims', 'duration', 'seed_list', 'protocol_digest', 'environment', 'export',
+           'Cell', 'Study']
 
 # %% ../../nbs/bench/04_study.ipynb #84dcc55c
 ENGINES = ("local",)
@@ -64,12 +64,14 @@ def _until_broken(executor, jobs, submit, cells):
     "Like `run_all`, but ends when the executor breaks; returns the cells that were in flight."
     flying = {}
     while True:
-        for cell in itertools.islice(cells, jobs - len(flying)): flying[submit(executor, cell)] = cell
+        for cell in itertools.islice(cells, jobs - len(flying)):
+            try: flying[submit(executor, cell)] = cell
+            except BrokenExecutor: return [*flying.values(), cell]       # a worker died between two runs
         if not flying: return []
         done, _ = wait(flying, return_when=FIRST_COMPLETED)
-        for future in done:
-            if isinstance(future.exception(), BrokenExecutor): return list(flying.values())
-            yield flying.pop(future), future.result()
+        good = [future for future in done if not isinstance(future.exception(), BrokenExecutor)]
+        for future in good: yield flying.pop(future), future.result()
+        if len(good) < len(done): return list(flying.values())
 
 # %% ../../nbs/bench/04_study.ipynb #736f5653
 def curve_rows(history: pd.DataFrame | None) -> dict[str, float]:
@@ -96,29 +98,48 @@ def scores(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     return frame[frame.metric == metric].pivot(index="seed", columns="arm", values="value")
 
 
-def judge_claims(task: Task, frame: pd.DataFrame, data: str | None = None) -> list[Verdict]:
-    "The verdict on every claim of `task`, from its long table; Holm's correction over those that were tested."
-    return stats.correct([_judge(task, claim, frame, task.data if data is None else data) for claim in task.claims])
+def family_size(task: Task) -> int:
+    "How many claims Holm's correction is over: those that seeds decide, frozen with the claims, whatever could be tested in the end."
+    return sum(bool(claim.needs) and claim.transferable for claim in task.claims)
 
 
-def _judge(task, claim, frame, data):
-    if not claim.needs: return dataclasses.replace(stats.judge_claim(claim, None), data=data if claim.kind == "deterministic" else "")
-    if not set(claim.needs) <= set(frame.arm): return Verdict(claim.id, "not tested", data=data, reason=f"not run: {', '.join(set(claim.needs) - set(frame.arm))}")
+def judge_claims(task: Task, frame: pd.DataFrame,
+                 data: str | None = None,                    # on what it was measured; None: the task's own
+                 seeds: Iterable[int] | None = None,         # the seeds that were planned; None: those in the table
+                 ) -> list[Verdict]:
+    "The verdict on every claim of `task`, from its long table, corrected for their number."
+    planned = set(frame.seed if seeds is None else seeds)
+    verdicts = [_judge(task, claim, frame, planned) for claim in task.claims]
+    where = task.data if data is None else data
+    return [v if v.verdict == "not tested" and not v.n else dataclasses.replace(v, data=where) for v in stats.correct(verdicts, family=family_size(task))]
+
+
+def _judge(task, claim, frame, planned):
+    if not claim.needs: return stats.judge_claim(claim, None)
+    if absent := [arm for arm in claim.needs if arm not in set(frame.arm)]:
+        return Verdict(claim.id, "not tested", reason=f"not run: {', '.join(absent)}")
     reference = _values(claim, frame, claim.reference) if claim.reference in set(frame.arm) - {claim.arm} else None
     verdict = stats.judge_claim(claim, _values(claim, frame, claim.arm), reference, task.metrics[claim.metric])
+    if verdict.verdict in JUDGED and (why := _unfinished(task, claim, frame, planned)):
+        return dataclasses.replace(verdict, verdict="not tested", reason="; ".join(filter(None, [why, verdict.reason])))
+    return verdict
+
+
+def _unfinished(task, claim, frame, planned) -> str:
+    "Why a claim must wait: seeds that have not run (looking before the end is a way to choose), or an arm that was stopped early."
+    for arm in claim.needs:
+        if missing := planned - set(frame.seed[frame.arm == arm]): return f"{len(missing)} of {len(planned)} seeds of {arm} have not run"
     rising = [arm for arm in claim.needs if claim.kind != "trend" and claim.metric == task.curve and not _flat(task, frame, arm)]
-    if rising and verdict.verdict in JUDGED:
-        reason = "; ".join(filter(None, [f"not tested at this budget: {', '.join(rising)} had not flattened", verdict.reason]))
-        verdict = dataclasses.replace(verdict, verdict="not tested", reason=reason)
-    return dataclasses.replace(verdict, data=data)
+    return f"not tested at this budget: {', '.join(rising)} had not flattened" if rising else ""
 
 
 def _values(claim, frame, arm):
     "The claim's metric of one arm by seed; nan for a run that failed."
     metric = f"slope({claim.metric})" if claim.kind == "trend" else claim.metric
-    if metric not in set(returned := frame.metric[frame.value.notna()]):
+    returned = set(frame.metric[frame.value.notna()])
+    if returned and metric not in returned:
         raise ValueError(f"claim {claim.id!r} speaks of metric {metric!r}, which no run returned; the runs returned "
-                         f"{sorted(set(returned))}. Return it from the task's run, or correct the claim")
+                         f"{sorted(returned)}. Return it from the task's run, or correct the claim")
     rows = frame[frame.arm == arm]
     return rows[rows.metric == metric].set_index("seed").value.reindex(rows.seed.unique())
 
@@ -126,7 +147,7 @@ def _values(claim, frame, arm):
 def _flat(task, frame, arm):
     "Whether the learning curve of `arm` had flattened: its rise over the last fifth is within the spread over seeds."
     rise, final = (frame[(frame.arm == arm) & (frame.metric == m)].value.dropna() for m in (f"rise({task.curve})", task.curve))
-    return len(rise) == 0 or stats.flattened(rise, final)
+    return len(rise) > 1 and stats.flattened(rise, final)
 
 # %% ../../nbs/bench/04_study.ipynb #0c47458f
 def duration(seconds: float) -> str:
@@ -165,7 +186,7 @@ def protocol_digest(task: Task, profile: str) -> str:
     "A digest of what must not change after a look at verdict seeds: claims, arms, changes, metrics, and the code of the checks."
     claims = [{k: v for k, v in vars(claim).items() if k != "check"} | {"check": code_of(claim.check).digest if claim.check else ""} for claim in task.claims]
     arms = {arm: config_dict(config) for arm, config in task.configs(profile).items()}
-    parts = [claims, arms, [[c.name, dict(c.set), c.claim] for c in task.changes], {m: vars(v) for m, v in task.metrics.items()}]
+    parts = [claims, arms, [[c.name, dict(c.set), c.claim, c.factor] for c in task.changes], {m: vars(v) for m, v in task.metrics.items()}, task.curve]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -182,6 +203,7 @@ def export(study: Study, folder: Path) -> Path:
     runs, verdicts = study.runs(), study.verdicts()
     study.frame().to_csv(folder / "runs.csv", index=False)
     if len(failed := study.failures()): failed.to_csv(folder / "failures.csv", index=False)
+    else: (folder / "failures.csv").unlink(missing_ok=True)
     facts = {"schema_version": SCHEMA_VERSION, "task": study.task.name, "profile": study.profile, "seeds": list(study.seeds), "data": study.data,
              "code": study.code.digest, "protocol": protocol_digest(study.task, study.profile)}
     _write_json(folder / "verdicts.json", facts | {"verdicts": [_plain(v.to_dict()) for v in verdicts]})
@@ -189,7 +211,7 @@ def export(study: Study, folder: Path) -> Path:
     _write_json(folder / "environment.json", environment() | {"packages": dict(study.code.packages), "code": study.code.digest, "profile": study.profile,
         "runs": len({run.key for run in done}), "failed_runs": len({run.key for run in done if not run.ok}),
         "run_seconds": round(sum({run.key: run.seconds for run in done}.values()), 1), "finished": max((_day(run.finished) for run in done), default="")})
-    if max(study.seeds) >= VERDICT_SEEDS: _look(folder / "looks.csv", facts, verdicts)
+    if max(study.seeds) >= VERDICT_SEEDS and not study.shrunken: _look(folder / "looks.csv", facts, verdicts)
     return folder
 
 
@@ -202,10 +224,16 @@ def _plain(fields): return {k: None if isinstance(v, float) and not np.isfinite(
 def _day(timestamp): return datetime.fromtimestamp(timestamp, timezone.utc).date().isoformat()
 
 
+def _seed_text(seeds) -> str:
+    "'1000-1009', or all of them where they are not in a row."
+    first, last = min(seeds), max(seeds)
+    return f"{first}-{last}" if sorted(seeds) == list(range(first, last + 1)) else " ".join(map(str, seeds))
+
+
 def _look(path, facts, verdicts):
     "Adds this look at verdict seeds, unless it is the last one again."
     counts = "; ".join(f"{sum(v.verdict == name for v in verdicts)} {name}" for name in dict.fromkeys(v.verdict for v in verdicts))
-    row = [f"{facts['protocol'][:12]}+{facts['code'][:12]}", facts["profile"], f"{min(facts['seeds'])}-{max(facts['seeds'])}", len(facts["seeds"]), counts]
+    row = [f"{facts['protocol'][:12]}+{facts['code'][:12]}", facts["profile"], _seed_text(facts["seeds"]), len(facts["seeds"]), counts]
     old = list(csv.reader(path.open(encoding="utf-8"))) if path.exists() else []
     if old and old[-1][1:] == [str(x) for x in row]: return
     with path.open("a", newline="", encoding="utf-8") as file:
@@ -235,7 +263,9 @@ class Study:
         self.store = store if isinstance(store, Store) else Store(store)
         self.jobs = joblib.cpu_count() if jobs is None else int(jobs)
         if self.jobs < 1: raise ValueError(f"jobs is {jobs}; expected a whole number >= 1, or None for one a core")
+        self.shrunken = in_test() and (seeds is None or "test" in task.profiles)
         self.data = task.data_by_profile.get(profile, task.data)
+        self._frame = None
         self.code = code_of(task.run)
 
     def __repr__(self):
@@ -295,6 +325,9 @@ class Study:
         cells = self._grid(arms)
         if retry_failed: self.store.remove(key for key, run in self.store.get(c.key for c in cells).items() if not run.ok)
         missing = self._missing(cells)
+        self._frame = None
+        if missing and self.task.prepare:
+            for config in {json.dumps(config_dict(cell.config)): cell.config for cell in missing}.values(): self.task.prepare(config)
         if missing: self._work(cells, missing, self.estimate(arms)[2])
         self._warn(arms)
         return self
@@ -332,8 +365,10 @@ class Study:
         return found
 
     def frame(self) -> pd.DataFrame:
-        "The long table of all finished runs: task, arm, seed, metric, value, seconds."
-        return pd.DataFrame([row for arm, runs in self.runs().items() for run in runs for row in run_rows(self.task, arm, run)], columns=COLUMNS)
+        "The long table of all finished runs: task, arm, seed, metric, value, seconds; read once after each `run`."
+        if self._frame is None:
+            self._frame = pd.DataFrame([row for arm, runs in self.runs().items() for run in runs for row in run_rows(self.task, arm, run)], columns=COLUMNS)
+        return self._frame.copy()
 
     def failures(self) -> pd.DataFrame:
         "The failed runs: arm, seed, error with its traceback."
@@ -346,7 +381,9 @@ class Study:
 
     def verdicts(self) -> list[Verdict]:
         "The verdict on every claim of the task."
-        return judge_claims(self.task, self.frame(), self.data)
+        verdicts = judge_claims(self.task, self.frame(), self.data, self.seeds)
+        if not self.shrunken: return verdicts
+        return [dataclasses.replace(v, verdict="not tested", reason="shrunken for a test (IN_TEST)") if v.verdict in JUDGED and v.n else v for v in verdicts]
 
     def attribution(self, metric: str | None = None) -> pd.DataFrame:
         "Which change earned the gain in `metric` (default: the task's first): change, shapley, low, high, p_holm, leave_one_out, one_at_a_time."

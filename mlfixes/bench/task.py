@@ -102,6 +102,7 @@ class Task:
     data_by_profile: Mapping[str, str] = field(default_factory=dict) # where a profile measures on other data
     curve: str = ""                                          # history column that must have flattened for a verdict to count
     assumptions: tuple[str, ...] = ()                        # what the document leaves open and how it was read
+    prepare: Callable[[Any], Any] | None = None              # prepare(config) fetches what runs need, once, before any of them starts
 
     def __post_init__(self):
         own = dict(baseline=self.config(), documented=self._documented()) if self.changes else dict(baseline=self.config())
@@ -123,7 +124,10 @@ class Task:
         for arm, config in self.arms.items():
             if not isinstance(config, self.config):
                 raise TypeError(f"arm {arm!r} of task {self.name!r} is a {type(config).__name__}; expected {self.config.__name__}")
-        for name, profile in self.profiles.items(): with_fields(self.config(), profile.set, f"config field in profile {name!r}:")
+        for name, profile in self.profiles.items():
+            with_fields(self.config(), profile.set, f"config field in profile {name!r}:")
+            if lost := sorted(set(profile.set) & {f for change in self.changes for f in change.set}):
+                raise ValueError(f"profile {name!r} of task {self.name!r} sets {lost}, which a change sets too: every arm would be the same; leave it to the change")
 
     def _check_claims(self):
         ids = [claim.id for claim in self.claims]
@@ -154,12 +158,12 @@ def _make_task(values): return Task(**values)
 # %% ../../nbs/bench/00_task.ipynb #8a5145f2
 def execute(task: Task, config, seed: int) -> tuple[Result | None, str, float]:
     "What one run gave: (result or None, error or '', wall seconds)."
-    start = time.perf_counter()
-    try: result, error = task.run(config, seed), ""
-    except Exception: result, error = None, traceback.format_exc()
-    seconds = time.perf_counter() - start
-    error = error or _wrong(task, result)
-    return (result if isinstance(result, Result) else None), error, seconds
+    start, result = time.perf_counter(), None
+    try:
+        result = task.run(config, seed)
+        seconds, error = time.perf_counter() - start, _wrong(task, result)
+    except (Exception, SystemExit): seconds, error = time.perf_counter() - start, traceback.format_exc()
+    return (None if error and not _storable(result) else result), error, seconds
 
 
 def _wrong(task: Task, result) -> str:
@@ -168,8 +172,26 @@ def _wrong(task: Task, result) -> str:
         return f"run of task {task.name!r} returned {type(result).__name__}; expected mlfixes.bench.Result(metrics={{...}})"
     if missing := [m for m in task.metrics if m not in result.metrics]:
         return f"metric {missing[0]!r} of task {task.name!r} was not returned; the run returned {sorted(result.metrics)}"
-    bad = {m: v for m, v in result.metrics.items() if not math.isfinite(v)}
-    return f"metrics are not finite: {bad}" if bad else ""
+    if text := {m: v for m, v in result.metrics.items() if not _number(v)}: return f"metrics are not numbers: {text}"
+    bad = {m: float(v) for m, v in result.metrics.items() if not math.isfinite(v)}
+    return f"metrics are not finite: {bad}" if bad else _unstorable(result)
+
+
+def _number(value) -> bool: return not isinstance(value, str) and hasattr(value, "__float__")
+
+
+def _unstorable(result: Result) -> str:
+    "Why history or arrays cannot be kept, or ''."
+    import json
+    if objects := [name for name, a in result.arrays.items() if getattr(a, "dtype", None) is None or a.dtype == object]:
+        return f"arrays {objects} do not hold numbers; expected numpy arrays of a numeric type"
+    try: json.dumps(None if result.history is None else result.history.to_dict("split"))
+    except (TypeError, AttributeError) as error: return f"history cannot be kept ({error}); expected a DataFrame of numbers, its index steps or epochs"
+    return ""
+
+
+def _storable(result) -> bool:
+    return isinstance(result, Result) and all(_number(v) for v in result.metrics.values()) and not _unstorable(result)
 
 
 def end_with(parent: int):
