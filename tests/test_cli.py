@@ -42,7 +42,7 @@ def test_report_writes_one_page_and_its_files(report):
     assert done.returncode == 0, done.stderr
     page = report.folder / done.stdout.strip()
     out = page.parent
-    assert page.name == "coreset.html" and {p.name for p in out.iterdir()} == {"coreset.html", "coreset.ipynb", "runs.csv", "verdicts.json", "environment.json", "looks.csv"}
+    assert page.name == "coreset.html" and {p.name for p in out.iterdir()} == {"coreset.html", "coreset.ipynb", "runs.csv", "verdicts.json", "environment.json"}
     text = page.read_text()
     assert not re.findall(r'(?:src|href)="?(?:https?:)?//|@import|url\((?!#)|<script|<link|<iframe', text)
     assert set(re.findall(r"https?://[^\s\"'<>)]+", text)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
@@ -62,6 +62,7 @@ def test_report_writes_one_page_and_its_files(report):
     (["--profile", "quik"], ["unknown profile", "did you mean 'quick'?"]),
     (["--seeds", "ten"], ["neither a number of seeds"]), (["--seeds", "0"], ["expected a number >= 1"]), (["--seeds", "3,3"], ["different whole numbers"]),
     (["--engine", "slurm"], ["unknown engine 'slurm'"]), (["--jobs", "0"], ["--jobs"]),
+    (["-p", "profile=standard"], ["'profile' has an option of its own"]), (["--record", "kept"], ["a shrunken study is not recorded"]),
     (["-p", "profil=quick"], ["unknown parameter of coreset.ipynb", "did you mean 'profile'?"]), (["-p", "profile"], ["not of the form name=value"]),
     (["--out", "/proc/nowhere"], ["the output folder /proc/nowhere", "name another one with --out"])])
 def test_report_refuses_what_it_cannot_serve_before_it_runs_anything(report, args, words):
@@ -119,6 +120,24 @@ def test_judge_refuses_tables_it_cannot_pair(mlfixes, text, words):
     fails(mlfixes("judge", table(mlfixes.folder, "bad.csv", text), "--baseline", "old", "--fixed", "new"), *words)
 
 
+def test_judge_one_seed_and_one_arm(mlfixes):
+    one = table(mlfixes.folder, "one.csv", "old,new\n1,2\n")
+    done = mlfixes("judge", one, "--baseline", "old", "--fixed", "new")
+    assert done.returncode == 0 and "no verdict: 1 paired seed" in done.stdout, done.stderr
+    fails(mlfixes("judge", one, "--baseline", "old", "--fixed", "old"), "two different arms")
+
+
+def test_a_report_whose_data_are_missing_runs_nothing(mlfixes, tmp_path):
+    fails(mlfixes("report", "coreset", "--profile", "standard", "--store", tmp_path / "runs.sqlite", IN_TEST="1", MLFIXES_DATA=str(tmp_path), https_proxy="http://127.0.0.1:9"),
+          "'letter'", "MLFIXES_DATA", "mlfixes data get letter")
+    assert Store(tmp_path / "runs.sqlite").summary() == []
+
+
+def test_a_report_on_one_seed(report):
+    done = report("--seeds", "1")
+    assert done.returncode == 0 and (report.folder / done.stdout.strip()).exists(), done.stderr
+
+
 def test_judge_without_a_file(mlfixes): fails(mlfixes("judge", "nothing.csv", "--baseline", "a", "--fixed", "b"), "nothing.csv")
 
 
@@ -130,6 +149,7 @@ def test_data(mlfixes, tmp_path):
 
 
 GUEST = '''
+import os, time
 from dataclasses import dataclass
 from mlfixes.bench import Change, Claim, Metric, Result, Task
 
@@ -141,6 +161,7 @@ class Config:
 def run(config, seed):
     import random
     if config.broken and seed == 1001: raise RuntimeError("this seed is broken")
+    if os.environ.get("INTERRUPT"): time.sleep(30)
     return Result({"error": 1 - config.rate + random.Random(f"{seed} {config.rate}").gauss(0, .01)})
 
 task = Task("guest", "Does a larger rate help?", Config, run, arms={"fragile": Config(broken=True)}, changes=[Change("rate", {"rate": .5})], metrics={"error": Metric("lower")},

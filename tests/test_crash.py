@@ -70,11 +70,14 @@ def test_killed_worker_costs_one_retry(tmp_path, undisturbed):
 
 
 def test_a_run_that_always_kills_its_worker_is_recorded_and_the_rest_finish(tmp_path):
-    first = study(tmp_path / "runs.sqlite", tmp_path / "log", seconds=.05, killer=1002)
-    first.run()                                              # killed once: tried again, fine
-    assert first.failures().empty
-    ends = Counter(tuple(e[1:3]) for e in events(tmp_path / "log") if e[0] == "end")
-    assert set(ends.values()) <= {1, 2} and len(ends) == 10  # a neighbour in flight may have run twice, none is missing
+    with pytest.warns(UserWarning, match="2 of 10 runs of 'slow' failed"):
+        done = study(tmp_path / "runs.sqlite", tmp_path / "log", seconds=.05, killer=1002).run()      # in both arms
+    failed = done.failures()
+    assert set(zip(failed.arm, failed.seed)) == {("baseline", 1002), ("documented", 1002)} and failed.error.str.contains("killed twice").all()
+    assert sum(run.ok for runs in done.runs().values() for run in runs) == 8
+    verdict = done.verdicts()[0]
+    assert (verdict.verdict, verdict.failed_runs, verdict.n) == ("not tested", 2, 4) and "no verdict: 4 paired seeds" in verdict.reason
+    assert len(rows(tmp_path / "runs.sqlite")) == 10
 
 
 def test_two_studies_share_a_store(tmp_path, undisturbed):

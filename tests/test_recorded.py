@@ -1,5 +1,5 @@
 """Recorded studies: every verdict follows from the numbers beside it, and a record tells when it is older than its code."""
-import csv, json
+import csv, itertools, json
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +13,13 @@ from mlfixes.bench.study import judge_claims, protocol_digest
 RECORDS = sorted(path.parent for path in (ROOT / "reports/recorded").glob("*/verdicts.json"))
 
 
+def seeds_of(text):
+    "'1000-1009' or '3 5 8' as a set."
+    if "-" not in text: return set(map(int, text.split()))
+    first, last = map(int, text.split("-"))
+    return set(range(first, last + 1))
+
+
 def same(a, b): return a == b or (isinstance(a, float) and isinstance(b, float) and a == pytest.approx(b, rel=1e-9, abs=1e-12))
 
 
@@ -20,7 +27,7 @@ def same(a, b): return a == b or (isinstance(a, float) and isinstance(b, float) 
 def test_verdicts_follow_from_runs(folder):
     saved, task = json.loads((folder / "verdicts.json").read_text()), find_task(folder.name)
     if saved["protocol"] != protocol_digest(task, saved["profile"]): pytest.skip(f"the record of {folder.name} is older than its claims or arms: make record FAMILY={folder.name}")
-    derived = [v.to_dict() for v in judge_claims(task, pd.read_csv(folder / "runs.csv"), saved["data"])]
+    derived = [v.to_dict() for v in judge_claims(task, pd.read_csv(folder / "runs.csv"), saved["data"], saved["seeds"])]
     wrong = [f"{new['claim']}.{key}: {old[key]} in verdicts.json, {new[key]} from runs.csv" for old, new in zip(saved["verdicts"], derived, strict=True)
              for key in new if not same(old[key], new[key])]
     assert not wrong, f"{folder}: " + "\n".join(wrong)
@@ -36,9 +43,10 @@ def test_record_is_as_new_as_its_code(folder):
 def test_looks_hold_the_record(folder):
     "The seeds of the record were looked at, and no protocol was looked at on seeds that an earlier one had used."
     saved, looks = json.loads((folder / "verdicts.json").read_text()), list(csv.DictReader((folder / "looks.csv").open()))
-    assert looks[-1]["seeds"] == f"{min(saved['seeds'])}-{max(saved['seeds'])}" and looks[-1]["digest"].split("+")[0] == saved["protocol"][:12]
-    used = {}
-    for look in looks: assert used.setdefault((look["profile"], look["seeds"]), look["digest"].split("+")[0]) == look["digest"].split("+")[0], f"seeds {look['seeds']} were used again"
+    assert seeds_of(looks[-1]["seeds"]) == set(saved["seeds"]) and looks[-1]["digest"] == f"{saved['protocol'][:12]}+{saved['code'][:12]}"
+    for earlier, later in itertools.combinations(looks, 2):
+        fresh = not seeds_of(earlier["seeds"]) & seeds_of(later["seeds"])
+        assert earlier["profile"] != later["profile"] or earlier["digest"] == later["digest"] or fresh, f"seeds {later['seeds']} were looked at under another protocol before"
 
 
 def test_an_edited_record_is_found(tmp_path):
@@ -50,5 +58,5 @@ def test_an_edited_record_is_found(tmp_path):
     metric = next(iter(task.metrics))
     row = frame[(frame.arm == "documented") & (frame.metric == metric)].index[0]
     frame.loc[row, "value"] += 1
-    derived = [v.to_dict() for v in judge_claims(task, frame, saved["data"])]
+    derived = [v.to_dict() for v in judge_claims(task, frame, saved["data"], saved["seeds"])]
     assert any(not same(old[key], new[key]) for old, new in zip(saved["verdicts"], derived) for key in new)

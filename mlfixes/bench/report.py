@@ -233,7 +233,7 @@ def _power_row(study, claim, v):
     if not {claim.arm, claim.reference} <= set(wide): return None
     differences = (rule.sign * (wide[claim.arm] - wide[claim.reference])).dropna()
     sd, target = differences.std(), {"gain": claim.target, "noninferiority": -claim.margin}.get(claim.kind, 0.)
-    if len(differences) < 2 or not sd > 0: return None
+    if len(differences) < stats.MIN_SEEDS or not sd > 0: return None
     away, n, level = abs(differences.mean() - target), len(differences), 1 - .05 / family_size(study.task)
     needed = max(n + 1, stats.plan(sd, away, level=level)) if v.verdict == "inconclusive" and away > 0 else ""
     return Html(f"<code>{claim.id}</code>"), badge(v.verdict), f"{rounded(sd)} {rule.unit}", f"{rounded(stats.detectable(sd, n, level=level))} {rule.unit}", needed

@@ -175,14 +175,14 @@ def plan(sd: float,          # standard deviation of the paired differences
 
 # %% ../../nbs/bench/02_stats.ipynb #55f0309e
 def detectable(sd: float,          # standard deviation of the paired differences
-               n: int,             # paired seeds, at least 2
+               n: int,             # paired seeds, at least 5
                power: float = .8,  # chance of a verdict
                level: float = .95, # of the interval
                ) -> float:
     "The distance from the target at which the paired t decides on `n` seeds with probability `power`."
     from scipy.optimize import brentq
     from scipy.stats import nct
-    if not (sd > 0 and n >= 2): raise ValueError(f"sd is {sd} and n is {n}; expected a positive spread and at least 2 paired seeds")
+    if not (sd > 0 and n >= MIN_SEEDS): raise ValueError(f"sd is {sd} and n is {n}; expected a positive spread and at least {MIN_SEEDS} paired seeds")
     needed = special.stdtrit(n - 1, (1 + level) / 2)
     return sd * brentq(lambda effect: nct.sf(needed, n - 1, effect * math.sqrt(n)) - power, 1e-6, 100.)
 
