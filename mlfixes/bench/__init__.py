@@ -6,8 +6,10 @@
 __all__ = []
 
 # %% ../../nbs/bench/index.ipynb #b8dfee12
-_WHERE = {"task": ("Change", "Metric", "Profile", "Result", "Task", "families", "find_task"), "claims": ("Claim", "Verdict"),
-          "stats": ("Interval", "Judgement", "judge_scores", "paired_interval", "plan"), "store": ("Store", "StoreError"), "study": ("Study",)}
+_WHERE = {"task": ("Change", "Metric", "Profile", "Result", "Task", "families", "find_task"),
+          "claims": ("Claim", "Verdict"),
+          "stats": ("Interval", "Judgement", "judge_scores", "paired_interval", "plan"),
+          "store": ("Store", "StoreError"), "study": ("Study",)}
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = sorted(_MODULE)
 

@@ -42,22 +42,27 @@ class Claim:
     reference: str = "baseline"         # the arm it is compared with
     high: float | None = None           # upper end of a `range`
     margin: float = 0.                  # of `noninferiority` and `reproduction`, in the metric's unit
-    transferable: bool = True           # False: a level or size measured on stand-in data says nothing about the original
+    transferable: bool = True           # False: stand-in data says nothing of this level or size
     reason: str = ""                    # why it is not testable or not transferable
     check: Callable[[], tuple[bool, str]] | None = None   # of `deterministic`: computes (holds, evidence)
 
     def __post_init__(self):
-        if self.kind not in KINDS: raise ValueError(f"claim {self.id!r} has kind {self.kind!r}; expected one of {', '.join(KINDS)}")
+        if self.kind not in KINDS:
+            raise ValueError(f"claim {self.id!r} has kind {self.kind!r}; expected one of {', '.join(KINDS)}")
         if problem := self._problem(): raise ValueError(f"claim {self.id!r} of kind {self.kind!r} {problem}")
 
     def _problem(self) -> str:
         if self.kind == "not_testable": return "" if self.reason else "needs `reason`: say what is missing"
-        if self.kind == "deterministic": return "" if self.check else "needs `check`, a function that computes (holds, evidence)"
+        if self.kind == "deterministic":
+            return "" if self.check else "needs `check`, a function that computes (holds, evidence)"
         if not self.metric: return "needs `metric`"
         if self.kind in _NEEDS_TARGET and self.target is None: return "needs `target`"
-        if self.kind == "ratio" and not self.target > 0: return f"needs a positive factor as `target`, got {self.target}"
-        if self.kind == "range" and (self.high is None or self.high < self.target): return "needs `high` >= `target`"
-        if self.kind in ("noninferiority", "reproduction") and not self.margin > 0: return f"needs `margin` > 0, got {self.margin}"
+        if self.kind == "ratio" and not self.target > 0:
+            return f"needs a positive factor as `target`, got {self.target}"
+        if self.kind == "range" and (self.high is None or self.high < self.target):
+            return "needs `high` >= `target`"
+        if self.kind in ("noninferiority", "reproduction") and not self.margin > 0:
+            return f"needs `margin` > 0, got {self.margin}"
         return "" if self.transferable or self.reason else "is not transferable and needs `reason`: say why"
 
     @property
@@ -74,7 +79,7 @@ class Claim:
 # %% ../../nbs/bench/01_claims.ipynb #24c07401
 @dataclass(frozen=True)
 class Verdict:
-    "What a study says of one claim; intervals are 95 % (90 % for `reproduction`) and not corrected for the number of claims."
+    "What a study says of one claim; intervals are 95 % (`reproduction`: 90 %), uncorrected for their number."
     claim: str                          # id of the claim
     verdict: str                        # one of `VERDICTS`
     direction: str = "undetermined"     # better, worse or undetermined, against the reference

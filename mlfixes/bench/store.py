@@ -5,7 +5,8 @@
 # %% ../../nbs/bench/03_store.ipynb #e849d32e
 from __future__ import annotations
 
-import ast, dataclasses, functools, hashlib, importlib.util, inspect, io, json, os, sqlite3, sys, sysconfig, tempfile, textwrap, time
+import ast, dataclasses, functools, hashlib, importlib.util, inspect, io, json
+import os, sqlite3, sys, sysconfig, tempfile, textwrap, time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,10 +23,11 @@ __all__ = ['Code', 'code_of', 'config_dict', 'run_key', 'Run', 'StoreError', 'St
 
 # %% ../../nbs/bench/03_store.ipynb #325473d6
 def _bare(node: ast.AST) -> str:
-    "`node` written out from its syntax tree without docstrings; unlike a dump of the tree the same in every version of Python."
+    "`node` written out without docstrings; unlike a dump of the tree the same in every version of Python."
     node = ast.parse(ast.unparse(node))
     for sub in ast.walk(node):
-        if isinstance(sub, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and ast.get_docstring(sub) is not None:
+        if (isinstance(sub, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+                and ast.get_docstring(sub) is not None):
             sub.body = sub.body[1:] or [ast.Pass()]
     return ast.unparse(node)
 
@@ -101,8 +103,10 @@ class _Reach:
         "What `name` means at the top level of `module`."
         names, _ = self.read(module)
         if name in names or "*" in names:
-            for k, statement in enumerate(names.get(name, names.get("*"))): self.add((module, f"{name}<{k}>"), module, statement)
-        elif not _source_file(module) and name in vars(sys.modules.get(module, object)): self.live(module, name)
+            for k, statement in enumerate(names.get(name, names.get("*"))):
+                self.add((module, f"{name}<{k}>"), module, statement)
+        elif not _source_file(module) and name in vars(sys.modules.get(module, object)):
+            self.live(module, name)
 
     def live(self, module: str, name: str):
         "A name that exists in memory only, in a notebook say."
@@ -110,12 +114,14 @@ class _Reach:
 
     def value(self, value, key):
         "Whatever a name, a closure or a partial holds: code is followed, anything else is hashed."
-        value = inspect.unwrap(value) if callable(value) else value             # what lru_cache and wraps have wrapped
+        value = inspect.unwrap(value) if callable(value) else value   # what lru_cache and wraps have wrapped
         if isinstance(value, functools.partial):
-            for k, part in enumerate((value.func, *value.args, *value.keywords.items())): self.value(part, (*key, k))
+            for k, part in enumerate((value.func, *value.args, *value.keywords.items())):
+                self.value(part, (*key, k))
         elif inspect.ismodule(value): self.ours(value.__name__) and self.module(value.__name__)
         elif inspect.isfunction(value) or inspect.isclass(value): self.defined(value, key)
-        elif callable(value) and not self.ours(type(value).__module__): self.ours(getattr(value, "__module__", None) or "builtins")
+        elif callable(value) and not self.ours(type(value).__module__):
+            self.ours(getattr(value, "__module__", None) or "builtins")
         else:
             self.trees.setdefault(key, _value_hash(value))
             if self.ours(type(value).__module__): self.defined(type(value), (*key, "type"))
@@ -123,7 +129,8 @@ class _Reach:
     def defined(self, value, key):
         "A function or class, where it was defined."
         if not self.ours(value.__module__): return
-        if _source_file(value.__module__) and value.__qualname__ == value.__name__: self.name(value.__module__, value.__name__)
+        if _source_file(value.__module__) and value.__qualname__ == value.__name__:
+            self.name(value.__module__, value.__name__)
         else: self.function(value, key)
 
     def function(self, value, key):
@@ -131,7 +138,8 @@ class _Reach:
         if key in self.trees: return
         try: statement = ast.parse(textwrap.dedent(inspect.getsource(value))).body[0]
         except (OSError, TypeError, SyntaxError): statement = None
-        if statement is not None and getattr(statement, "name", None) == value.__name__: self.add(key, value.__module__, statement)
+        if statement is not None and getattr(statement, "name", None) == value.__name__:
+            self.add(key, value.__module__, statement)
         elif inspect.isclass(value): self.members(value, key)
         else: self.byte_code(value, key)
         for name, cell in zip(*_closure(value)): self.value(cell.cell_contents, (*key, name))
@@ -139,7 +147,8 @@ class _Reach:
     def members(self, cls, key):
         "A class without source (Python finds none for classes of a notebook): its fields and methods."
         fields = getattr(cls, "__dataclass_fields__", {})
-        self.trees[key] = repr([cls.__mro__[1:], [(f.name, str(f.type), repr(f.default)) for f in fields.values()]])
+        self.trees[key] = repr([cls.__mro__[1:],
+                                [(f.name, str(f.type), repr(f.default)) for f in fields.values()]])
         for name, member in vars(cls).items():
             member = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
             if inspect.isfunction(member): self.function(member, (*key, name))
@@ -161,7 +170,8 @@ class _Reach:
 
     def imported(self, module: str, node: ast.ImportFrom):
         if node.module == "__future__": return
-        base = importlib.util.resolve_name("." * node.level + (node.module or ""), _package(module)) if node.level else node.module
+        base = (importlib.util.resolve_name("." * node.level + (node.module or ""), _package(module))
+                if node.level else node.module)
         if not self.ours(base): return
         for alias in node.names:
             whole = base if alias.name == "*" else f"{base}.{alias.name}"
@@ -176,17 +186,20 @@ def _package(module: str) -> str:
 def _value_hash(value) -> str:
     import joblib
     try: return joblib.hash(value)
-    except Exception as error: raise TypeError(f"a run uses {value!r}, which cannot be hashed ({error}); pass it through the config or "
-                                               "build it inside the run") from error
+    except Exception as error:
+        raise TypeError(f"a run uses {value!r}, which cannot be hashed ({error}); "
+                        "pass it through the config or build it inside the run") from error
 
 
 def _instructions(code) -> tuple[tuple, set[str]]:
     "What a code object and those nested in it do, and the names that they use."
     inner = [_instructions(c) if inspect.iscode(c) else (c, set()) for c in code.co_consts]
-    return (code.co_code, code.co_names, [what for what, _ in inner]), set(code.co_names).union(*(names for _, names in inner))
+    return ((code.co_code, code.co_names, [what for what, _ in inner]),
+            set(code.co_names).union(*(names for _, names in inner)))
 
 
-def _closure(value): return (value.__code__.co_freevars, value.__closure__ or ()) if inspect.isfunction(value) else ((), ())
+def _closure(value):
+    return (value.__code__.co_freevars, value.__closure__ or ()) if inspect.isfunction(value) else ((), ())
 
 # %% ../../nbs/bench/03_store.ipynb #aeb56f89
 @dataclass(frozen=True)
@@ -197,14 +210,15 @@ class Code:
 
 # %% ../../nbs/bench/03_store.ipynb #989352aa
 def code_of(run: Callable) -> Code:
-    "The digest of the code that the function `run` can reach in its own project, and the packages that this code imports."
+    "The digest of the code of its project that `run` can reach, and the packages that this code imports."
     if not inspect.isfunction(run):
-        raise TypeError(f"run is a {type(run).__name__}; expected a function made with def, so that changed code is noticed: "
-                        "def run(config, seed): return ...")
+        raise TypeError(f"run is a {type(run).__name__}; expected a function made with def, "
+                        "so that changed code is noticed: def run(config, seed): return ...")
     reach = _Reach(run.__module__)
     reach.value(run, (run.__module__, run.__name__))
     text = "\n".join(f"{key}: {tree}" for key, tree in sorted(reach.trees.items(), key=str) if tree)
-    return Code(hashlib.sha256(text.encode()).hexdigest(), {p: v for p in sorted(reach.packages) if (v := _version(p))})
+    return Code(hashlib.sha256(text.encode()).hexdigest(),
+                {p: v for p in sorted(reach.packages) if (v := _version(p))})
 
 
 @lru_cache(maxsize=None)
@@ -222,8 +236,10 @@ def config_dict(config) -> dict[str, Any]:
     fields = dataclasses.asdict(config)
     for name, value in fields.items():
         try: json.dumps(value)
-        except TypeError: raise TypeError(f"config field {name!r} holds {type(value).__name__} {value!r}; expected numbers, text, booleans, "
-                                          "None, or lists and dicts of them, so that the run can be found again") from None
+        except TypeError:
+            raise TypeError(f"config field {name!r} holds {type(value).__name__} {value!r}; "
+                            "expected numbers, text, booleans, None, or lists and dicts of them, "
+                            "so that the run can be found again") from None
     return fields
 
 # %% ../../nbs/bench/03_store.ipynb #3180ebbe
@@ -243,7 +259,7 @@ class Run:
     seed: int
     seconds: float                                    # wall time of the run itself
     result: Result | None = None                      # None where it raised
-    error: str = ""                                   # traceback, or what was wrong with the result; empty where it went well
+    error: str = ""                                   # traceback or what was wrong; empty if it went well
     code: str = ""                                    # digest of the code that made it
     packages: Mapping[str, str] = dataclasses.field(default_factory=dict)   # versions it ran with
     finished: float = 0.                              # seconds since 1970, set by the store
@@ -288,15 +304,17 @@ class StoreError(RuntimeError):
     "The store cannot be used; the message says why and what to do."
 
 # %% ../../nbs/bench/03_store.ipynb #e4d1412e
-_APPLICATION, _VERSION = 0x6D6C6678, 1               # "mlfx" in SQLite's header, and the version of the table below
-_COLUMNS = ("key", "task", "profile", "config", "seed", "seconds", "metrics", "history", "arrays", "error", "code", "packages", "finished")
-_TABLE = ("create table runs (key text primary key, task text, profile text, config text, seed integer, seconds real, "
-          "metrics text, history text, arrays blob, error text, code text, packages text, finished real) strict")
+_APPLICATION, _VERSION = 0x6D6C6678, 1   # "mlfx" in SQLite's header, and the version of the table below
+_COLUMNS = ("key", "task", "profile", "config", "seed", "seconds", "metrics", "history", "arrays",
+            "error", "code", "packages", "finished")
+_TABLE = ("create table runs (key text primary key, task text, profile text, config text, seed integer, "
+          "seconds real, metrics text, history text, arrays blob, error text, code text, packages text, "
+          "finished real) strict")
 
 
 class Store:
     "Finished runs in one SQLite file that several processes may share."
-    def __init__(self, path: str | Path | None = None):   # default: runs.sqlite in the platform's cache folder
+    def __init__(self, path: str | Path | None = None):   # None: runs.sqlite in the platform's cache folder
         self.path = default_store() if path is None else Path(path).expanduser()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -307,58 +325,71 @@ class Store:
     @contextmanager
     def _connection(self):
         try:
-            # rw: a store that somebody removed is not made anew in mid-study; waits up to a minute for another writer
-            db = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=rw", uri=True, timeout=60, isolation_level=None)
+            # rw: a store that somebody removed is not made anew in mid-study;
+            # timeout: waits up to a minute for another writer
+            db = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=rw", uri=True, timeout=60,
+                                 isolation_level=None)
             try: yield db
             finally: db.close()
         except sqlite3.Error as error: raise self._unusable(error) from error
 
     def _unusable(self, error) -> StoreError:
-        return StoreError(f"the store {self.path} cannot be used: {error}. Expected an SQLite file written by mlfixes in a folder that can be "
-                          "written; nothing was changed. Move the file away, or name another one with --store (Store(path) in Python)")
+        return StoreError(f"the store {self.path} cannot be used: {error}. Expected an SQLite file written "
+                          "by mlfixes in a folder that can be written; nothing was changed. Move the file "
+                          "away, or name another one with --store (Store(path) in Python)")
 
     def _check(self, db):
-        application, found = (db.execute(f"pragma {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        application, found = (db.execute(f"pragma {name}").fetchone()[0]
+                              for name in ("application_id", "user_version"))
         if application != _APPLICATION: raise self._unusable("it is not a store of mlfixes")
         if found > _VERSION:
-            raise StoreError(f"the store {self.path} was written by a newer mlfixes (version {found}, this one reads {_VERSION}); "
-                             "upgrade mlfixes, or name another store with --store")
-        db.execute("delete from runs where key is null")   # deletes nothing, but fails where nothing can be written
+            raise StoreError(f"the store {self.path} was written by a newer mlfixes (version {found}, this "
+                             f"one reads {_VERSION}); upgrade mlfixes, or name another store with --store")
+        db.execute("delete from runs where key is null")   # deletes nothing; fails where it cannot write
 
     def add(self, run: Run) -> bool:
         "Commits one finished run; False where another process had committed it before."
-        row = (run.key, run.task, run.profile, json.dumps(dict(run.config)), run.seed, run.seconds, *_pack(run.result), run.error, run.code,
-               json.dumps(dict(run.packages)), run.finished or time.time())
+        row = (run.key, run.task, run.profile, json.dumps(dict(run.config)), run.seed, run.seconds,
+               *_pack(run.result), run.error, run.code, json.dumps(dict(run.packages)),
+               run.finished or time.time())
         with self._connection() as db:
-            return db.execute(f"insert or ignore into runs values ({', '.join('?' * len(row))})", row).rowcount == 1
+            return db.execute(f"insert or ignore into runs values ({', '.join('?' * len(row))})",
+                              row).rowcount == 1
 
     def get(self, keys: Iterable[str]) -> dict[str, Run]:
         "Key -> run, of those that are there."
         keys = list(keys)
         with self._connection() as db:   # SQLite allows 32,766 variables a statement: asked for in blocks
             rows = [row for i in range(0, len(keys), 10_000) for row in
-                    db.execute(f"select {', '.join(_COLUMNS)} from runs where key in ({', '.join('?' * len(keys[i:i + 10_000]))})", keys[i:i + 10_000])]
+                    db.execute(f"select {', '.join(_COLUMNS)} from runs where key in "
+                               f"({', '.join('?' * len(keys[i:i + 10_000]))})", keys[i:i + 10_000])]
         return {row[0]: _run(row) for row in rows}
 
     def __contains__(self, key: str) -> bool:
-        with self._connection() as db: return db.execute("select 1 from runs where key = ?", (key,)).fetchone() is not None
+        with self._connection() as db:
+            return db.execute("select 1 from runs where key = ?", (key,)).fetchone() is not None
 
     def seconds(self, task: str, profile: str) -> dict[str, float]:
-        "Config (as stored) -> mean seconds of its earlier runs, whatever their code: what a new study will cost."
+        "Config (as stored) -> mean seconds of its earlier runs, of any code: what a new study will cost."
         with self._connection() as db:
-            return dict(db.execute("select config, avg(seconds) from runs where task = ? and profile = ? group by config", (task, profile)))
+            return dict(db.execute("select config, avg(seconds) from runs where task = ? and profile = ? "
+                                   "group by config", (task, profile)))
 
     def summary(self) -> list[dict[str, Any]]:
         "One row a task, profile and code: runs, failed, seeds, seconds, when last."
         with self._connection() as db:
-            rows = db.execute("select task, profile, substr(code, 1, 12), count(*), sum(error != ''), count(distinct seed), sum(seconds), max(finished) "
-                              "from runs group by task, profile, code order by task, profile, max(finished)").fetchall()
-        return [dict(zip(("task", "profile", "code", "runs", "failed", "seeds", "seconds", "finished"), row)) for row in rows]
+            rows = db.execute("select task, profile, substr(code, 1, 12), count(*), sum(error != ''), "
+                              "count(distinct seed), sum(seconds), max(finished) from runs "
+                              "group by task, profile, code order by task, profile, max(finished)").fetchall()
+        return [dict(zip(("task", "profile", "code", "runs", "failed", "seeds", "seconds", "finished"), row))
+                for row in rows]
 
     def remove(self, keys: Iterable[str]):
         "Forgets the runs with these keys."
         with self._connection() as db:
-            db.execute("begin immediate"); db.executemany("delete from runs where key = ?", [(key,) for key in keys]); db.execute("commit")
+            db.execute("begin immediate")
+            db.executemany("delete from runs where key = ?", [(key,) for key in keys])
+            db.execute("commit")
 
     def clear(self, task: str | None = None) -> int:
         "Forgets the runs of `task`, or all; returns how many."
@@ -372,7 +403,8 @@ def _create(path: Path):
         fresh = Path(folder) / path.name
         with closing(sqlite3.connect(fresh)) as db:
             db.execute("pragma journal_mode=wal")
-            db.executescript(f"begin; {_TABLE}; pragma application_id={_APPLICATION}; pragma user_version={_VERSION}; commit")
+            db.executescript(f"begin; {_TABLE}; pragma application_id={_APPLICATION}; "
+                             f"pragma user_version={_VERSION}; commit")
         try: os.link(fresh, path)
         except FileExistsError: return
         except OSError:                                   # a file system without hard links
@@ -381,7 +413,8 @@ def _create(path: Path):
 
 def _run(row) -> Run:
     key, task, profile, config, seed, seconds, metrics, history, arrays, error, code, packages, finished = row
-    return Run(key, task, profile, json.loads(config), seed, seconds, _unpack(metrics, history, arrays), error, code, json.loads(packages), finished)
+    return Run(key, task, profile, json.loads(config), seed, seconds, _unpack(metrics, history, arrays),
+               error, code, json.loads(packages), finished)
 
 # %% ../../nbs/bench/03_store.ipynb #fb351d17
 def default_store() -> Path:

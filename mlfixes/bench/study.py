@@ -27,7 +27,8 @@ __all__ = ['ENGINES', 'COLUMNS', 'VERDICT_SEEDS', 'SCHEMA_VERSION', 'local_worke
 
 # %% ../../nbs/bench/04_study.ipynb #84dcc55c
 ENGINES = ("local",)
-_ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA", "VECLIB", "NUMEXPR")}
+_ONE_THREAD = {f"{name}_NUM_THREADS": "1"
+               for name in ("OMP", "OPENBLAS", "MKL", "NUMBA", "VECLIB", "NUMEXPR")}
 
 
 def local_workers(jobs: int) -> Executor:
@@ -44,7 +45,7 @@ def _stop(executor: Executor):
 # %% ../../nbs/bench/04_study.ipynb #8edecf70
 def run_all(make_executor: Callable[[int], Executor], jobs: int, function: Callable, cells: Iterable,
             arguments: Callable = lambda cell: (cell,)) -> Iterator[tuple[Any, Any]]:
-    "Yields (cell, function(*arguments(cell)) or the exception that its worker died of) as they end; cells are drawn only when a worker is free."
+    "Yields (cell, result or what its worker died of) as they end; draws a cell only when a worker is free."
     submit, cells = (lambda executor, cell: executor.submit(function, *arguments(cell))), iter(cells)
     executor = make_executor(jobs)
     try:
@@ -56,7 +57,8 @@ def run_all(make_executor: Callable[[int], Executor], jobs: int, function: Calla
                 crash = yield from _until_broken(executor, 1, submit, iter([cell]))
                 if crash:
                     _stop(executor); executor = make_executor(jobs)
-                    yield cell, BrokenExecutor("the worker was killed twice while it ran this (out of memory, a crash in compiled code, or a signal)")
+                    yield cell, BrokenExecutor("the worker was killed twice while it ran this (out of "
+                                               "memory, a crash in compiled code, or a signal)")
     finally: _stop(executor)
 
 
@@ -77,11 +79,15 @@ def _until_broken(executor, jobs, submit, cells):
 def curve_rows(history: pd.DataFrame | None) -> dict[str, float]:
     "Slope per step, and rise over the last fifth, of every column of a learning curve."
     if history is None or len(history) < 2: return {}
-    steps, tail = history.index.to_numpy(float), history[history.index >= history.index[-1] - (history.index[-1] - history.index[0]) / 5]
-    slopes = {f"slope({column})": np.polyfit(steps, history[column].to_numpy(float), 1)[0] for column in history}
+    steps = history.index.to_numpy(float)
+    tail = history[history.index >= history.index[-1] - (history.index[-1] - history.index[0]) / 5]
+    slopes = {f"slope({column})": np.polyfit(steps, history[column].to_numpy(float), 1)[0]
+              for column in history}
     if len(tail) < 2: return slopes
     span = tail.index[-1] - tail.index[0]
-    return slopes | {f"rise({column})": span * np.polyfit(tail.index.to_numpy(float), tail[column].to_numpy(float), 1)[0] for column in history}
+    return slopes | {
+        f"rise({column})": span * np.polyfit(tail.index.to_numpy(float), tail[column].to_numpy(float), 1)[0]
+        for column in history}
 
 # %% ../../nbs/bench/04_study.ipynb #b6a37f91
 COLUMNS = ["task", "arm", "seed", "metric", "value", "seconds"]
@@ -89,7 +95,8 @@ COLUMNS = ["task", "arm", "seed", "metric", "value", "seconds"]
 
 def run_rows(task: Task, arm: str, run: Run) -> list[tuple]:
     "The rows of one run in the long table; a failed run has its declared metrics with missing values."
-    values = {m: np.nan for m in task.metrics} if not run.ok or run.result is None else {**run.result.metrics, **curve_rows(run.result.history)}
+    values = ({m: np.nan for m in task.metrics} if not run.ok or run.result is None
+              else {**run.result.metrics, **curve_rows(run.result.history)})
     return [(task.name, arm, run.seed, metric, float(value), run.seconds) for metric, value in values.items()]
 
 # %% ../../nbs/bench/04_study.ipynb #0616eaa0
@@ -99,37 +106,43 @@ def scores(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def family_size(task: Task) -> int:
-    "How many claims Holm's correction is over: those that seeds decide, frozen with the claims, whatever could be tested in the end."
+    "How many claims Holm's correction is over: all frozen ones that seeds decide, tested in the end or not."
     return sum(bool(claim.needs) and claim.transferable for claim in task.claims)
 
 
 def judge_claims(task: Task, frame: pd.DataFrame,
                  data: str | None = None,                    # on what it was measured; None: the task's own
-                 seeds: Iterable[int] | None = None,         # the seeds that were planned; None: those in the table
+                 seeds: Iterable[int] | None = None,         # the planned seeds; None: those in the table
                  ) -> list[Verdict]:
     "The verdict on every claim of `task`, from its long table, corrected for their number."
     planned = set(frame.seed if seeds is None else seeds)
     verdicts = [_judge(task, claim, frame, planned) for claim in task.claims]
     where = task.data if data is None else data
-    return [v if v.verdict == "not tested" and not v.n else dataclasses.replace(v, data=where) for v in stats.correct(verdicts, family=family_size(task))]
+    return [v if v.verdict == "not tested" and not v.n else dataclasses.replace(v, data=where)
+            for v in stats.correct(verdicts, family=family_size(task))]
 
 
 def _judge(task, claim, frame, planned):
     if not claim.needs: return stats.judge_claim(claim, None)
     if absent := [arm for arm in claim.needs if arm not in set(frame.arm)]:
         return Verdict(claim.id, "not tested", reason=f"not run: {', '.join(absent)}")
-    reference = _values(claim, frame, claim.reference) if claim.reference in set(frame.arm) - {claim.arm} else None
-    verdict = stats.judge_claim(claim, _values(claim, frame, claim.arm), reference, task.metrics[claim.metric])
+    reference = (_values(claim, frame, claim.reference)
+                 if claim.reference in set(frame.arm) - {claim.arm} else None)
+    verdict = stats.judge_claim(claim, _values(claim, frame, claim.arm), reference,
+                                task.metrics[claim.metric])
     if verdict.verdict in JUDGED and (why := _unfinished(task, claim, frame, planned)):
-        return dataclasses.replace(verdict, verdict="not tested", reason="; ".join(filter(None, [why, verdict.reason])))
+        return dataclasses.replace(verdict, verdict="not tested",
+                                   reason="; ".join(filter(None, [why, verdict.reason])))
     return verdict
 
 
 def _unfinished(task, claim, frame, planned) -> str:
-    "Why a claim must wait: seeds that have not run (looking before the end is a way to choose), or an arm that was stopped early."
+    "Why a claim must wait: seeds still to run (an early look is a way to choose), or an arm stopped early."
     for arm in claim.needs:
-        if missing := planned - set(frame.seed[frame.arm == arm]): return f"{len(missing)} of {len(planned)} seeds of {arm} have not run"
-    rising = [arm for arm in claim.needs if claim.kind != "trend" and claim.metric == task.curve and not _flat(task, frame, arm)]
+        if missing := planned - set(frame.seed[frame.arm == arm]):
+            return f"{len(missing)} of {len(planned)} seeds of {arm} have not run"
+    rising = [arm for arm in claim.needs
+              if claim.kind != "trend" and claim.metric == task.curve and not _flat(task, frame, arm)]
     return f"not tested at this budget: {', '.join(rising)} had not flattened" if rising else ""
 
 
@@ -138,15 +151,17 @@ def _values(claim, frame, arm):
     metric = f"slope({claim.metric})" if claim.kind == "trend" else claim.metric
     returned = set(frame.metric[frame.value.notna()])
     if returned and metric not in returned:
-        raise ValueError(f"claim {claim.id!r} speaks of metric {metric!r}, which no run returned; the runs returned "
-                         f"{sorted(returned)}. Return it from the task's run, or correct the claim")
+        raise ValueError(f"claim {claim.id!r} speaks of metric {metric!r}, which no run returned; "
+                         f"the runs returned {sorted(returned)}. "
+                         "Return it from the task's run, or correct the claim")
     rows = frame[frame.arm == arm]
     return rows[rows.metric == metric].set_index("seed").value.reindex(rows.seed.unique())
 
 
 def _flat(task, frame, arm):
-    "Whether the learning curve of `arm` had flattened: its rise over the last fifth is within the spread over seeds."
-    rise, final = (frame[(frame.arm == arm) & (frame.metric == m)].value.dropna() for m in (f"rise({task.curve})", task.curve))
+    "Whether the curve of `arm` had flattened: its rise over the last fifth is within the spread over seeds."
+    rise, final = (frame[(frame.arm == arm) & (frame.metric == m)].value.dropna()
+                   for m in (f"rise({task.curve})", task.curve))
     return len(rise) > 1 and stats.flattened(rise, final)
 
 # %% ../../nbs/bench/04_study.ipynb #0c47458f
@@ -161,10 +176,12 @@ def duration(seconds: float) -> str:
 def _progress(name: str, asked: int, missing: int, jobs: int, seconds: float | None):
     "A progress bar over the runs of a study, after a line that tells its cost."
     cost = "cost unknown until the first run ends" if seconds is None else f"about {duration(seconds)}"
-    print(f"{name}: {asked} runs, {asked - missing} in the store, {missing} to do on {jobs} worker{'s' * (jobs > 1)}, {cost}", file=sys.stderr)
+    print(f"{name}: {asked} runs, {asked - missing} in the store, {missing} to do on "
+          f"{jobs} worker{'s' * (jobs > 1)}, {cost}", file=sys.stderr)
     kernel = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     from tqdm.auto import tqdm
-    return tqdm(desc=name, total=asked, initial=asked - missing, unit="run", disable=not (sys.stderr.isatty() or hasattr(kernel, "kernel")))
+    return tqdm(desc=name, total=asked, initial=asked - missing, unit="run",
+                disable=not (sys.stderr.isatty() or hasattr(kernel, "kernel")))
 
 # %% ../../nbs/bench/04_study.ipynb #766672aa
 VERDICT_SEEDS = 1000   # the first seed for verdicts; tuning uses 0-99
@@ -183,42 +200,51 @@ SCHEMA_VERSION = 1   # of verdicts.json
 
 
 def protocol_digest(task: Task, profile: str) -> str:
-    "A digest of what must not change after a look at verdict seeds: claims, arms, changes, metrics, and the code of the checks."
-    claims = [{k: v for k, v in vars(claim).items() if k != "check"} | {"check": code_of(claim.check).digest if claim.check else ""} for claim in task.claims]
+    "A digest of what a look at verdict seeds freezes: claims, arms, changes, metrics, code of the checks."
+    claims = [{k: v for k, v in vars(claim).items() if k != "check"}
+              | {"check": code_of(claim.check).digest if claim.check else ""} for claim in task.claims]
     arms = {arm: config_dict(config) for arm, config in task.configs(profile).items()}
-    parts = [claims, arms, [[c.name, dict(c.set), c.claim, c.factor] for c in task.changes], {m: vars(v) for m, v in task.metrics.items()}, task.curve]
+    parts = [claims, arms, [[c.name, dict(c.set), c.claim, c.factor] for c in task.changes],
+             {m: vars(v) for m, v in task.metrics.items()}, task.curve]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def environment() -> dict[str, Any]:
     "What this process runs on: mlfixes, Python, system, processors."
     from importlib.metadata import version
-    return {"mlfixes": version("mlfixes"), "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count()}
+    return {"mlfixes": version("mlfixes"), "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count()}
 
 # %% ../../nbs/bench/04_study.ipynb #12e8924b
 def export(study: Study, folder: Path) -> Path:
     "Writes the files of a study into `folder` and returns it."
     try: folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error: raise OSError(f"the output folder {folder} cannot be written ({error}); name another one") from error
+    except OSError as error:
+        raise OSError(f"the output folder {folder} cannot be written ({error}); name another one") from error
     runs, verdicts = study.runs(), study.verdicts()
     study.frame().to_csv(folder / "runs.csv", index=False)
     if len(failed := study.failures()): failed.to_csv(folder / "failures.csv", index=False)
     else: (folder / "failures.csv").unlink(missing_ok=True)
-    facts = {"schema_version": SCHEMA_VERSION, "task": study.task.name, "profile": study.profile, "seeds": list(study.seeds), "data": study.data,
-             "code": study.code.digest, "protocol": protocol_digest(study.task, study.profile)}
+    facts = {"schema_version": SCHEMA_VERSION, "task": study.task.name, "profile": study.profile,
+             "seeds": list(study.seeds), "data": study.data, "code": study.code.digest,
+             "protocol": protocol_digest(study.task, study.profile)}
     _write_json(folder / "verdicts.json", facts | {"verdicts": [_plain(v.to_dict()) for v in verdicts]})
     done = [run for group in runs.values() for run in group]
-    _write_json(folder / "environment.json", environment() | {"packages": dict(study.code.packages), "code": study.code.digest, "profile": study.profile,
+    _write_json(folder / "environment.json", environment() | {
+        "packages": dict(study.code.packages), "code": study.code.digest, "profile": study.profile,
         "runs": len({run.key for run in done}), "failed_runs": len({run.key for run in done if not run.ok}),
-        "run_seconds": round(sum({run.key: run.seconds for run in done}.values()), 1), "finished": max((_day(run.finished) for run in done), default="")})
+        "run_seconds": round(sum({run.key: run.seconds for run in done}.values()), 1),
+        "finished": max((_day(run.finished) for run in done), default="")})
     if max(study.seeds) >= VERDICT_SEEDS and not study.shrunken: _look(folder / "looks.csv", facts, verdicts)
     return folder
 
 
-def _write_json(path, value): path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def _write_json(path, value):
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _plain(fields): return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in fields.items()}
+def _plain(fields):
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in fields.items()}
 
 
 def _day(timestamp): return datetime.fromtimestamp(timestamp, timezone.utc).date().isoformat()
@@ -232,12 +258,16 @@ def _seed_text(seeds) -> str:
 
 def _look(path, facts, verdicts):
     "Adds this look at verdict seeds, unless it is the last one again."
-    counts = "; ".join(f"{sum(v.verdict == name for v in verdicts)} {name}" for name in dict.fromkeys(v.verdict for v in verdicts))
-    row = [f"{facts['protocol'][:12]}+{facts['code'][:12]}", facts["profile"], _seed_text(facts["seeds"]), len(facts["seeds"]), counts]
+    counts = "; ".join(f"{sum(v.verdict == name for v in verdicts)} {name}"
+                       for name in dict.fromkeys(v.verdict for v in verdicts))
+    row = [f"{facts['protocol'][:12]}+{facts['code'][:12]}", facts["profile"], _seed_text(facts["seeds"]),
+           len(facts["seeds"]), counts]
     old = list(csv.reader(path.open(encoding="utf-8"))) if path.exists() else []
     if old and old[-1][1:] == [str(x) for x in row]: return
     with path.open("a", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(([["date", "digest", "profile", "seeds", "n", "verdicts"]] if not old else []) + [[_day(time.time()), *row]])
+        csv.writer(file).writerows(
+            ([["date", "digest", "profile", "seeds", "n", "verdicts"]] if not old else [])
+            + [[_day(time.time()), *row]])
 
 # %% ../../nbs/bench/04_study.ipynb #f3c226e4
 @dataclass(frozen=True)
@@ -253,7 +283,7 @@ class Study:
     def __init__(self, task: Task,
                  profile: str = "quick",                       # name of one of the task's profiles
                  seeds: int | Iterable[int] | None = None,     # how many, or which; None: as the profile says
-                 store: Store | str | Path | None = None,      # where finished runs are kept; None: the platform's cache folder
+                 store: Store | str | Path | None = None,      # where runs are kept; None: the cache folder
                  engine: str = "local",                        # where runs are done
                  jobs: int | None = None):                     # parallel runs; None: one a core
         import joblib
@@ -262,14 +292,16 @@ class Study:
         self.seeds = seed_list(self.size.seeds if seeds is None else seeds)
         self.store = store if isinstance(store, Store) else Store(store)
         self.jobs = joblib.cpu_count() if jobs is None else int(jobs)
-        if self.jobs < 1: raise ValueError(f"jobs is {jobs}; expected a whole number >= 1, or None for one a core")
+        if self.jobs < 1:
+            raise ValueError(f"jobs is {jobs}; expected a whole number >= 1, or None for one a core")
         self.shrunken = in_test() and (seeds is None or "test" in task.profiles)
         self.data = task.data_by_profile.get(profile, task.data)
         self._frame = None
         self.code = code_of(task.run)
 
     def __repr__(self):
-        return f"Study({self.task.name!r}, {self.profile!r}, {len(self.seeds)} seeds from {self.seeds[0]}, {len(self.arms())} arms, store {self.store.path})"
+        return (f"Study({self.task.name!r}, {self.profile!r}, {len(self.seeds)} seeds from {self.seeds[0]}, "
+                f"{len(self.arms())} arms, store {self.store.path})")
 
     def arms(self, seed: int | None = None) -> dict[str, Any]:
         "Arm -> config; with attribution also the subsets of changes that `seed` (None: any seed) needs."
@@ -285,20 +317,23 @@ class Study:
         "Subset of changes -> (arm, config); a subset that equals a named arm goes by that name."
         if not (self.size.attribution and self.factors): return {}
         named, names = self.task.configs(self.profile), [change.name for change in self.factors]
-        asked = shapley.subsets(names, seed) if seed is not None else {s for one in self.seeds for s in shapley.subsets(names, one)}
+        asked = (shapley.subsets(names, seed) if seed is not None
+                 else {s for one in self.seeds for s in shapley.subsets(names, one)})
         found = {}
         for subset in asked:
             config = named["baseline"]
             for change in self.factors: config = change.apply(config) if change.name in subset else config
             same = [arm for arm, other in named.items() if other == config]
-            found[frozenset(subset)] = (same[0] if same else "".join(f"+{name}" for name in names if name in subset)), config
+            arm = same[0] if same else "".join(f"+{name}" for name in names if name in subset)
+            found[frozenset(subset)] = arm, config
         return found
 
     def _grid(self, arms=None) -> list[Cell]:
         "Every run that is asked for, once, seed by seed."
         cells = {}
         for seed in self.seeds:
-            wanted = self.arms(seed) if arms is None else {arm: self.arms()[known(arm, self.arms(), f"arm of task {self.task.name!r}:")] for arm in arms}
+            wanted = self.arms(seed) if arms is None else {
+                arm: self.arms()[known(arm, self.arms(), f"arm of task {self.task.name!r}:")] for arm in arms}
             for config in wanted.values():
                 cell = Cell(run_key(self.task.name, self.profile, config, seed, self.code), config, seed)
                 cells.setdefault(cell.key, cell)
@@ -318,27 +353,33 @@ class Study:
         there = self.store.get(cell.key for cell in cells)
         return [cell for cell in cells if cell.key not in there]
 
-    def run(self, arms: Iterable[str] | None = None,           # None: all, and the subsets that attribution needs
+    def run(self, arms: Iterable[str] | None = None,           # None: all, and the subsets for attribution
             retry_failed: bool = False) -> Study:              # run failed runs of earlier calls again
         "Runs what is missing, commits each run as it ends, and gives back the study itself."
         arms = None if arms is None else list(arms)
         cells = self._grid(arms)
-        if retry_failed: self.store.remove(key for key, run in self.store.get(c.key for c in cells).items() if not run.ok)
+        if retry_failed:
+            self.store.remove(key for key, run in self.store.get(c.key for c in cells).items() if not run.ok)
         missing = self._missing(cells)
         self._frame = None
         if missing and self.task.prepare:
-            for config in {json.dumps(config_dict(cell.config)): cell.config for cell in missing}.values(): self.task.prepare(config)
+            for config in {json.dumps(config_dict(cell.config)): cell.config for cell in missing}.values():
+                self.task.prepare(config)
         if missing: self._work(cells, missing, self.estimate(arms)[2])
         self._warn(arms)
         return self
 
     def _work(self, cells, missing, seconds):
-        with _progress(f"{self.task.name} {self.profile}", len(cells), len(missing), self.jobs, seconds) as bar:
-            fresh = (cell for cell in missing if cell.key not in self.store)   # another study may have done it meanwhile
-            for cell, outcome in run_all(local_workers, min(self.jobs, len(missing)), execute, fresh, lambda cell: (self.task, cell.config, cell.seed)):
-                result, error, took = (None, str(outcome), 0.) if isinstance(outcome, BaseException) else outcome
-                self.store.add(Run(cell.key, self.task.name, self.profile, config_dict(cell.config), cell.seed, took, result, error,
-                                   self.code.digest, self.code.packages))
+        with _progress(f"{self.task.name} {self.profile}", len(cells), len(missing), self.jobs,
+                       seconds) as bar:
+            # another study may have done it meanwhile
+            fresh = (cell for cell in missing if cell.key not in self.store)
+            for cell, outcome in run_all(local_workers, min(self.jobs, len(missing)), execute, fresh,
+                                         lambda cell: (self.task, cell.config, cell.seed)):
+                result, error, took = ((None, str(outcome), 0.) if isinstance(outcome, BaseException)
+                                       else outcome)
+                self.store.add(Run(cell.key, self.task.name, self.profile, config_dict(cell.config),
+                                   cell.seed, took, result, error, self.code.digest, self.code.packages))
                 bar.update()
 
     def _warn(self, arms):
@@ -348,45 +389,54 @@ class Study:
         runs = [there[cell.key] for cell in cells if cell.key in there]
         if failed := [run for run in runs if not run.ok]:
             last = failed[0].error.strip().splitlines()[-1]
-            warnings.warn(f"{len(failed)} of {len(runs)} runs of {self.task.name!r} failed and count as failed (see Study.failures()); "
-                          f"the first, seed {failed[0].seed}: {last}", stacklevel=3)
+            warnings.warn(f"{len(failed)} of {len(runs)} runs of {self.task.name!r} failed and count as "
+                          f"failed (see Study.failures()); the first, seed {failed[0].seed}: {last}",
+                          stacklevel=3)
         frame = self.frame()
         for metric in self.task.metrics:
             table = scores(frame, metric).dropna()
             if len(table) > 1 and table.nunique().max() == 1:
-                warnings.warn(f"{metric!r} is the same for all {len(table)} seeds in every arm of {self.task.name!r}: does the run use its seed?", stacklevel=3)
+                warnings.warn(f"{metric!r} is the same for all {len(table)} seeds in every arm of "
+                              f"{self.task.name!r}: does the run use its seed?", stacklevel=3)
 
     def runs(self) -> dict[str, list[Run]]:
         "Arm -> its finished runs in the order of the seeds."
-        cells = [(arm, run_key(self.task.name, self.profile, config, seed, self.code)) for seed in self.seeds for arm, config in self.arms(seed).items()]
+        cells = [(arm, run_key(self.task.name, self.profile, config, seed, self.code))
+                 for seed in self.seeds for arm, config in self.arms(seed).items()]
         there, found = self.store.get({key for _, key in cells}), {}
         for arm, key in cells:
             if key in there: found.setdefault(arm, []).append(there[key])
         return found
 
     def frame(self) -> pd.DataFrame:
-        "The long table of all finished runs: task, arm, seed, metric, value, seconds; read once after each `run`."
+        "The long table of finished runs: task, arm, seed, metric, value, seconds; read once per `run`."
         if self._frame is None:
-            self._frame = pd.DataFrame([row for arm, runs in self.runs().items() for run in runs for row in run_rows(self.task, arm, run)], columns=COLUMNS)
+            self._frame = pd.DataFrame([row for arm, runs in self.runs().items() for run in runs
+                                        for row in run_rows(self.task, arm, run)], columns=COLUMNS)
         return self._frame.copy()
 
     def failures(self) -> pd.DataFrame:
         "The failed runs: arm, seed, error with its traceback."
-        return pd.DataFrame([(arm, run.seed, run.error) for arm, runs in self.runs().items() for run in runs if not run.ok], columns=["arm", "seed", "error"])
+        return pd.DataFrame([(arm, run.seed, run.error) for arm, runs in self.runs().items()
+                             for run in runs if not run.ok], columns=["arm", "seed", "error"])
 
     def histories(self, column: str) -> dict[str, pd.DataFrame]:
         "Arm -> learning curves of `column`, one column a seed."
-        return {arm: pd.DataFrame({run.seed: run.result.history[column] for run in good}) for arm, runs in self.runs().items()
-                if (good := [run for run in runs if run.ok and run.result.history is not None and column in run.result.history])}
+        return {arm: pd.DataFrame({run.seed: run.result.history[column] for run in good})
+                for arm, runs in self.runs().items()
+                if (good := [run for run in runs if run.ok and run.result.history is not None
+                             and column in run.result.history])}
 
     def verdicts(self) -> list[Verdict]:
         "The verdict on every claim of the task."
         verdicts = judge_claims(self.task, self.frame(), self.data, self.seeds)
         if not self.shrunken: return verdicts
-        return [dataclasses.replace(v, verdict="not tested", reason="shrunken for a test (IN_TEST)") if v.verdict in JUDGED and v.n else v for v in verdicts]
+        return [dataclasses.replace(v, verdict="not tested", reason="shrunken for a test (IN_TEST)")
+                if v.verdict in JUDGED and v.n else v for v in verdicts]
 
-    def attribution(self, metric: str | None = None) -> pd.DataFrame:
-        "Which change earned the gain in `metric` (default: the task's first): change, shapley, low, high, p_holm, leave_one_out, one_at_a_time."
+    def attribution(self, metric: str | None = None,           # None: the task's first
+                    ) -> pd.DataFrame:
+        "Which change earned the gain: change, shapley, low, high, p_holm, leave_one_out, one_at_a_time."
         return shapley.attribute(self._subset_scores(metric), [change.name for change in self.factors])
 
     def interactions(self, metric: str | None = None) -> pd.DataFrame:
@@ -394,11 +444,14 @@ class Study:
         return shapley.interactions(self._subset_scores(metric), [change.name for change in self.factors])
 
     def _subset_scores(self, metric):
-        if not self._subsets(): raise ValueError(f"profile {self.profile!r} of task {self.task.name!r} has no attribution; "
-                                                 f"profiles with it: {[n for n, p in self.task.profiles.items() if p.attribution]}")
+        if not self._subsets():
+            raise ValueError(f"profile {self.profile!r} of task {self.task.name!r} has no attribution; "
+                             "profiles with it: "
+                             f"{[n for n, p in self.task.profiles.items() if p.attribution]}")
         metric = known(metric or next(iter(self.task.metrics)), self.task.metrics, "metric")
         table = self.task.metrics[metric].sign * scores(self.frame(), metric)
-        return {(seed, subset): table.at[seed, arm] for seed in table.index for subset, (arm, _) in self._subsets(seed).items() if arm in table}
+        return {(seed, subset): table.at[seed, arm] for seed in table.index
+                for subset, (arm, _) in self._subsets(seed).items() if arm in table}
 
     def export(self, folder: str | Path) -> Path:
         "Writes runs.csv, verdicts.json, environment.json, and adds a line to looks.csv; returns the folder."

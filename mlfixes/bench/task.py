@@ -25,7 +25,7 @@ __all__ = ['Result', 'Metric', 'known', 'with_fields', 'Change', 'Profile', 'in_
 class Result:
     "What one run measured."
     metrics: Mapping[str, float]                             # final scores by name
-    history: pandas.DataFrame | None = None                  # learning curves: index = step or epoch, one column a quantity
+    history: pandas.DataFrame | None = None                  # learning curves: step or epoch x quantity
     arrays: Mapping[str, numpy.ndarray] = field(default_factory=dict) # small arrays kept for figures
 
 # %% ../../nbs/bench/00_task.ipynb #baf6a1dd
@@ -55,7 +55,7 @@ def known(name: str, names: Iterable[str], what: str) -> str:
 
 # %% ../../nbs/bench/00_task.ipynb #678f7501
 def with_fields(config, values: Mapping[str, Any], what: str = "config field"):
-    "A copy of the dataclass `config` with the fields in `values` replaced; a field that it lacks raises `ValueError`."
+    "A copy of dataclass `config` with the fields in `values` replaced; an unknown one raises `ValueError`."
     names = [f.name for f in dataclasses.fields(config)]
     return dataclasses.replace(config, **{known(name, names, what): value for name, value in values.items()})
 
@@ -66,7 +66,7 @@ class Change:
     name: str                  # shown in tables and figures
     set: Mapping[str, Any]     # config fields -> value
     claim: str | None = None   # id of the claim that speaks of this change alone
-    factor: bool = True        # False: it cannot act beside the others, so attribution leaves it out and an arm of its own tests it
+    factor: bool = True        # False: not attributed (it cannot act beside others); its own arm tests it
 
     def apply(self, config):
         "`config` with this change made."
@@ -90,23 +90,25 @@ def in_test() -> bool:
 class Task:
     "One training problem on trial: what it asks, how it runs, which arms it compares and what was claimed."
     name: str                                                # also the name of its family's report
-    question: str                                            # the question that its report answers, one sentence
-    config: type                                             # frozen dataclass; its defaults are the broken baseline
+    question: str                                            # what its report answers, one sentence
+    config: type                                             # frozen dataclass; defaults = broken baseline
     run: Callable[[Any, int], Result]                        # run(config, seed) -> Result
     arms: Mapping[str, Any] = field(default_factory=dict)    # arm -> config
     changes: tuple[Change, ...] = ()                         # the sub-changes of the documented fix
     claims: tuple[Claim, ...] = ()                           # frozen before the study
     metrics: Mapping[str, Metric] = field(default_factory=dict)   # metric -> how to read it
     profiles: Mapping[str, Profile] = field(default_factory=dict) # profile -> size; `quick` is always there
-    data: str = ""                                           # on what it was measured; verdicts hold there only
+    data: str = ""                                           # measured on this; verdicts hold there only
     data_by_profile: Mapping[str, str] = field(default_factory=dict) # where a profile measures on other data
-    curve: str = ""                                          # history column that must have flattened for a verdict to count
-    assumptions: tuple[str, ...] = ()                        # what the document leaves open and how it was read
-    prepare: Callable[[Any], Any] | None = None              # prepare(config) fetches what runs need, once, before any of them starts
+    curve: str = ""                                          # history column that must flatten for a verdict
+    assumptions: tuple[str, ...] = ()                        # what the document leaves open and our reading
+    prepare: Callable[[Any], Any] | None = None              # prepare(config) fetches once, before any run
 
     def __post_init__(self):
-        own = dict(baseline=self.config(), documented=self._documented()) if self.changes else dict(baseline=self.config())
-        for name, value in dict(arms={**own, **self.arms}, changes=tuple(self.changes), claims=tuple(self.claims),
+        own = (dict(baseline=self.config(), documented=self._documented()) if self.changes
+               else dict(baseline=self.config()))
+        for name, value in dict(arms={**own, **self.arms},
+                                changes=tuple(self.changes), claims=tuple(self.claims),
                                 profiles={"quick": Profile(), **self.profiles}).items():
             object.__setattr__(self, name, MappingProxyType(value) if isinstance(value, dict) else value)
         self._check_arms(); self._check_claims()
@@ -123,11 +125,13 @@ class Task:
     def _check_arms(self):
         for arm, config in self.arms.items():
             if not isinstance(config, self.config):
-                raise TypeError(f"arm {arm!r} of task {self.name!r} is a {type(config).__name__}; expected {self.config.__name__}")
+                raise TypeError(f"arm {arm!r} of task {self.name!r} is a {type(config).__name__}; "
+                                f"expected {self.config.__name__}")
         for name, profile in self.profiles.items():
             with_fields(self.config(), profile.set, f"config field in profile {name!r}:")
             if lost := sorted(set(profile.set) & {f for change in self.changes for f in change.set}):
-                raise ValueError(f"profile {name!r} of task {self.name!r} sets {lost}, which a change sets too: every arm would be the same; leave it to the change")
+                raise ValueError(f"profile {name!r} of task {self.name!r} sets {lost}, which a change sets "
+                                 "too: every arm would be the same; leave it to the change")
 
     def _check_claims(self):
         ids = [claim.id for claim in self.claims]
@@ -149,7 +153,8 @@ class Task:
     def configs(self, profile: str = "quick", arms: Iterable[str] | None = None) -> dict[str, Any]:
         "Arm -> config, with the overrides of `profile`."
         override = self.profile(profile).set
-        arms = self.arms if arms is None else [known(arm, self.arms, f"arm of task {self.name!r}:") for arm in arms]
+        arms = (self.arms if arms is None
+                else [known(arm, self.arms, f"arm of task {self.name!r}:") for arm in arms])
         return {arm: with_fields(self.arms[arm], override) for arm in arms}
 
 
@@ -169,10 +174,13 @@ def execute(task: Task, config, seed: int) -> tuple[Result | None, str, float]:
 def _wrong(task: Task, result) -> str:
     "What makes a result unusable, or ''."
     if not isinstance(result, Result):
-        return f"run of task {task.name!r} returned {type(result).__name__}; expected mlfixes.bench.Result(metrics={{...}})"
+        return (f"run of task {task.name!r} returned {type(result).__name__}; "
+                "expected mlfixes.bench.Result(metrics={...})")
     if missing := [m for m in task.metrics if m not in result.metrics]:
-        return f"metric {missing[0]!r} of task {task.name!r} was not returned; the run returned {sorted(result.metrics)}"
-    if text := {m: v for m, v in result.metrics.items() if not _number(v)}: return f"metrics are not numbers: {text}"
+        return (f"metric {missing[0]!r} of task {task.name!r} was not returned; "
+                f"the run returned {sorted(result.metrics)}")
+    if text := {m: v for m, v in result.metrics.items() if not _number(v)}:
+        return f"metrics are not numbers: {text}"
     bad = {m: float(v) for m, v in result.metrics.items() if not math.isfinite(v)}
     return f"metrics are not finite: {bad}" if bad else _unstorable(result)
 
@@ -183,15 +191,18 @@ def _number(value) -> bool: return not isinstance(value, str) and hasattr(value,
 def _unstorable(result: Result) -> str:
     "Why history or arrays cannot be kept, or ''."
     import json
-    if objects := [name for name, a in result.arrays.items() if getattr(a, "dtype", None) is None or a.dtype == object]:
+    if objects := [name for name, a in result.arrays.items()
+                   if getattr(a, "dtype", None) is None or a.dtype == object]:
         return f"arrays {objects} do not hold numbers; expected numpy arrays of a numeric type"
     try: json.dumps(None if result.history is None else result.history.to_dict("split"))
-    except (TypeError, AttributeError) as error: return f"history cannot be kept ({error}); expected a DataFrame of numbers, its index steps or epochs"
+    except (TypeError, AttributeError) as error:
+        return f"history cannot be kept ({error}); expected a DataFrame of numbers, its index steps or epochs"
     return ""
 
 
 def _storable(result) -> bool:
-    return isinstance(result, Result) and all(_number(v) for v in result.metrics.values()) and not _unstorable(result)
+    return (isinstance(result, Result) and all(_number(v) for v in result.metrics.values())
+            and not _unstorable(result))
 
 
 def end_with(parent: int):
@@ -204,7 +215,8 @@ def end_with(parent: int):
 # %% ../../nbs/bench/00_task.ipynb #7127e4d6
 def families() -> dict[str, Any]:
     "Name -> entry point of every installed family, sorted by name."
-    return {point.name: point for point in sorted(entry_points(group="mlfixes.families"), key=lambda point: point.name)}
+    return {point.name: point
+            for point in sorted(entry_points(group="mlfixes.families"), key=lambda point: point.name)}
 
 # %% ../../nbs/bench/00_task.ipynb #b8a14bb5
 def find_task(name: str) -> Task:
