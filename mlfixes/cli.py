@@ -17,8 +17,10 @@ import typer
 
 from .bench.task import families, find_task, in_test
 
-app = typer.Typer(help='Puts "I fixed it" notes about failing ML runs on trial: baseline against fix on paired seeds, and a verdict for every claim.',
-                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(help='Puts "I fixed it" notes about failing ML runs on trial: '
+                       'baseline against fix on paired seeds, and a verdict for every claim.',
+                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 
 # %% ../nbs/cli.ipynb #4b18eb7b
 def show(rows: Sequence[dict], as_json: bool = False):
@@ -49,27 +51,34 @@ def _version(asked: bool):
 
 
 @app.callback()
-def options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False): pass
+def options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
+                                                  help="Print the version and exit.")] = False): pass
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-StoreFile = Annotated[Path | None, typer.Option("--store", metavar="FILE", help="Where finished runs are kept [default: the platform's cache folder].")]
-Families = Annotated[list[str] | None, typer.Argument(metavar="[FAMILY]...", help="Which families [default: all]; see mlfixes list.")]
+StoreFile = Annotated[Path | None, typer.Option(
+    "--store", metavar="FILE", help="Where finished runs are kept [default: the platform's cache folder].")]
+Families = Annotated[list[str] | None, typer.Argument(
+    metavar="[FAMILY]...", help="Which families [default: all]; see mlfixes list.")]
 
 
 @app.command("list")
 def list_(as_json: AsJson = False):
     "List the families: the question that each asks, and on what."
     tasks = [find_task(name) for name in families()]
-    show([{"family": t.name, "question": t.question, "claims": len(t.claims), "profiles": ", ".join(n for n in t.profiles if n != "test"), "data": t.data}
+    show([{"family": t.name, "question": t.question, "claims": len(t.claims),
+           "profiles": ", ".join(n for n in t.profiles if n != "test"), "data": t.data}
           for t in tasks], as_json)
 
 
 @app.command()
 def claims(family: Families = None, as_json: AsJson = False):
     "List the claims of the documents, in our words."
-    fields = ("id", "kind", "text", "source") if not as_json else ("id", "kind", "text", "source", "metric", "target", "high", "margin", "arm", "reference", "transferable", "reason")
-    show([{"family": name} | {field: getattr(claim, field) for field in fields} for name in family or families() for claim in find_task(name).claims], as_json)
+    fields = ("id", "kind", "text", "source") if not as_json else (
+        "id", "kind", "text", "source", "metric", "target", "high", "margin", "arm", "reference",
+        "transferable", "reason")
+    show([{"family": name} | {field: getattr(claim, field) for field in fields}
+          for name in family or families() for claim in find_task(name).claims], as_json)
 
 # %% ../nbs/cli.ipynb #9626ff25
 def parse_seeds(text: str | None) -> int | list[int] | None:
@@ -79,7 +88,9 @@ def parse_seeds(text: str | None) -> int | list[int] | None:
         if "," in text: return [int(part) for part in text.split(",")]
         if "-" in text: first, last = map(int, text.split("-")); return list(range(first, last + 1))
         return int(text)
-    except ValueError: raise typer.BadParameter(f"{text!r} is neither a number of seeds (10), nor a range (0-9), nor a list (3,5,8)") from None
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a number of seeds (10), nor a range (0-9), "
+                                 "nor a list (3,5,8)") from None
 
 
 def parse_parameters(pairs: Iterable[str]) -> dict:
@@ -95,25 +106,39 @@ def parse_parameters(pairs: Iterable[str]) -> dict:
 # %% ../nbs/cli.ipynb #280786e7
 @app.command()
 def report(family: Families = None,
-           profile: Annotated[str, typer.Option(help="How large the study is: quick, standard, ...")] = "quick",
-           seeds: Annotated[str | None, typer.Option(metavar="N|A-B|A,B,C", help="How many seeds, or which [default: as the profile says].")] = None,
-           jobs: Annotated[int | None, typer.Option(min=1, help="Parallel runs [default: one a core].")] = None,
+           profile: Annotated[str, typer.Option(
+               help="How large the study is: quick, standard, ...")] = "quick",
+           seeds: Annotated[str | None, typer.Option(
+               metavar="N|A-B|A,B,C",
+               help="How many seeds, or which [default: as the profile says].")] = None,
+           jobs: Annotated[int | None, typer.Option(
+               min=1, help="Parallel runs [default: one a core].")] = None,
            engine: Annotated[str, typer.Option(help="Where runs are done.")] = "local",
            store: StoreFile = None,
-           out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where page and files go, one folder a family.")] = Path("mlfixes-out"),
-           retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run again what failed before.")] = False,
-           record: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also keep runs.csv, verdicts.json and the looks there, under version control.")] = None,
-           parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter of the report's notebook.")] = None):
+           out: Annotated[Path, typer.Option(
+               metavar="FOLDER", help="Where page and files go, one folder a family.")] = Path("mlfixes-out"),
+           retry_failed: Annotated[bool, typer.Option(
+               "--retry-failed", help="Run again what failed before.")] = False,
+           record: Annotated[Path | None, typer.Option(
+               metavar="FOLDER",
+               help="Also keep runs.csv, verdicts.json and the looks there, under version control.")] = None,
+           parameter: Annotated[list[str] | None, typer.Option(
+               "--parameter", "-p", metavar="NAME=VALUE",
+               help="A parameter of the report's notebook.")] = None):
     "Run baseline against fix, and write a page that says which claims hold."
     from mlfixes.bench.report import count_sentence, run_report
     chosen, extra, failed = parse_seeds(seeds), parse_parameters(parameter or []), 0
     names = family or list(families())
-    for name in names: find_task(name)                       # a typo in the second name must not wait for the first
-    if record and in_test(): raise ValueError("IN_TEST is set: a shrunken study is not recorded; unset it, or leave --record out")
+    for name in names: find_task(name)    # a typo in the second name must not wait for the first
+    if record and in_test():
+        raise ValueError("IN_TEST is set: a shrunken study is not recorded; unset it, or leave --record out")
     for name in names:
-        try: study, page = run_report(name, out / name, profile=profile, seeds=chosen, store=store, jobs=jobs, engine=engine, retry_failed=retry_failed, parameters=extra)
+        try:
+            study, page = run_report(name, out / name, profile=profile, seeds=chosen, store=store, jobs=jobs,
+                                     engine=engine, retry_failed=retry_failed, parameters=extra)
         except KeyboardInterrupt:
-            note("stopped; finished runs are kept, and the same command goes on from there"); raise typer.Exit(130) from None
+            note("stopped; finished runs are kept, and the same command goes on from there")
+            raise typer.Exit(130) from None
         if record: study.export(record)
         failed += len(study.failures())
         note(f"{name}: {count_sentence(study.verdicts())}")
@@ -122,19 +147,24 @@ def report(family: Families = None,
 
 
 @app.command()
-def runs(clear: Annotated[bool, typer.Option("--clear", help="Forget the runs, all or those of --family.")] = False,
-         family: Annotated[str | None, typer.Option(help="Only these runs.")] = None, store: StoreFile = None, as_json: AsJson = False):
+def runs(clear: Annotated[bool, typer.Option(
+             "--clear", help="Forget the runs, all or those of --family.")] = False,
+         family: Annotated[str | None, typer.Option(help="Only these runs.")] = None,
+         store: StoreFile = None, as_json: AsJson = False):
     "List the finished runs in the store, or forget them."
     from datetime import datetime
     from mlfixes.bench.store import Store
     kept = Store(store)
     if clear: return typer.echo(f"forgot {kept.clear(family)} runs of {family or 'all families'}")
     rows = [row for row in kept.summary() if family in (None, row["task"])]
-    show([row | {"seconds": round(row["seconds"], 1), "finished": datetime.fromtimestamp(row["finished"]).isoformat(" ", "minutes")} for row in rows], as_json)
+    show([row | {"seconds": round(row["seconds"], 1),
+                 "finished": datetime.fromtimestamp(row["finished"]).isoformat(" ", "minutes")}
+          for row in rows], as_json)
     note(f"store: {kept.path}")
 
 # %% ../nbs/cli.ipynb #7d3a5ccd
-data = typer.Typer(help="Data sets: what is here, and how to get the others.", no_args_is_help=True, rich_markup_mode=None)
+data = typer.Typer(help="Data sets: what is here, and how to get the others.", no_args_is_help=True,
+                   rich_markup_mode=None)
 app.add_typer(data, name="data")
 
 
@@ -154,20 +184,22 @@ def data_get(name: Annotated[str, typer.Argument(help="A name from mlfixes data 
 
 # %% ../nbs/cli.ipynb #507fd408
 def read_scores(path: Path, baseline: str, fixed: str, metric: str | None = None):
-    "The scores of two arms by seed, from a wide or a long table; raises `ValueError` that names what is missing."
+    "The scores of two arms by seed, from a wide or long table; a `ValueError` names what is missing."
     import pandas as pd
     try: table = pd.read_csv(path)
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path} is not a table of comma-separated values: {error}") from error
     if {baseline, fixed} <= set(table): return _wide(table, path, baseline, fixed)
     if {"arm", "seed", "value"} <= set(table): return _long(table, path, baseline, fixed, metric)
-    raise ValueError(f"{path} has the columns {list(table)}; expected a wide table with columns {baseline!r} and {fixed!r} (one row a seed), "
+    raise ValueError(f"{path} has the columns {list(table)}; expected a wide table with columns {baseline!r} "
+                     f"and {fixed!r} (one row a seed), "
                      "or a long one with columns 'arm', 'seed' and 'value'")
 
 
 def _wide(table, path, baseline, fixed):
     if "seed" in table:
-        if twice := sorted(table.seed[table.seed.duplicated()].unique().tolist()): raise ValueError(f"{path} has the seeds {twice} more than once; expected one row a seed")
+        if twice := sorted(table.seed[table.seed.duplicated()].unique().tolist()):
+            raise ValueError(f"{path} has the seeds {twice} more than once; expected one row a seed")
         table = table.set_index("seed")
     return table[baseline], table[fixed]
 
@@ -175,11 +207,16 @@ def _wide(table, path, baseline, fixed):
 def _long(table, path, baseline, fixed, metric):
     if "metric" in table:
         there = table.metric.unique().tolist()
-        if metric not in there and not (metric is None and len(there) == 1): raise ValueError(f"{path} holds the metrics {there}; name one with --metric" + (f", got {metric!r}" if metric else ""))
+        if metric not in there and not (metric is None and len(there) == 1):
+            raise ValueError(f"{path} holds the metrics {there}; name one with --metric"
+                             + (f", got {metric!r}" if metric else ""))
         table = table[table.metric == (metric or there[0])]
     for arm in (baseline, fixed):
-        if arm not in set(table.arm): raise ValueError(f"{path} has no arm {arm!r}; it has {sorted(table.arm.unique().tolist())}")
-        if twice := sorted(table.seed[(table.arm == arm) & table.duplicated(["arm", "seed"])].unique().tolist()): raise ValueError(f"{path} has the seeds {twice} of arm {arm!r} more than once")
+        if arm not in set(table.arm):
+            raise ValueError(f"{path} has no arm {arm!r}; it has {sorted(table.arm.unique().tolist())}")
+        if twice := sorted(table.seed[(table.arm == arm)
+                                      & table.duplicated(["arm", "seed"])].unique().tolist()):
+            raise ValueError(f"{path} has the seeds {twice} of arm {arm!r} more than once")
     return tuple(table[table.arm == arm].set_index("seed").value for arm in (baseline, fixed))
 
 # %% ../nbs/cli.ipynb #a321fcb7
@@ -190,8 +227,11 @@ def sketch(low: float, estimate: float, high: float, marks: dict[float, str], wi
     at = lambda x: round((x - start) / span * (width - 1))
     line = [" "] * width
     for x in marks: line[at(x)] = "\N{BOX DRAWINGS LIGHT VERTICAL}"
-    for k in range(at(low), at(high) + 1): line[k] = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" if line[k] == " " else "\N{BOX DRAWINGS LIGHT VERTICAL AND HORIZONTAL}"
-    line[at(low)], line[at(high)] = "\N{BOX DRAWINGS LIGHT VERTICAL AND RIGHT}", "\N{BOX DRAWINGS LIGHT VERTICAL AND LEFT}"
+    for k in range(at(low), at(high) + 1):
+        line[k] = ("\N{BOX DRAWINGS LIGHT HORIZONTAL}" if line[k] == " "
+                   else "\N{BOX DRAWINGS LIGHT VERTICAL AND HORIZONTAL}")
+    line[at(low)], line[at(high)] = ("\N{BOX DRAWINGS LIGHT VERTICAL AND RIGHT}",
+                                     "\N{BOX DRAWINGS LIGHT VERTICAL AND LEFT}")
     line[at(estimate)] = "\N{BLACK CIRCLE}"
     names, end = "", 0
     for x, name in sorted(marks.items()):
@@ -201,23 +241,32 @@ def sketch(low: float, estimate: float, high: float, marks: dict[float, str], wi
 
 # %% ../nbs/cli.ipynb #d485c61f
 @app.command()
-def judge(scores: Annotated[Path, typer.Argument(metavar="SCORES.csv", help="Wide (a column an arm, a row a seed) or long (columns arm, seed, value).", exists=True, dir_okay=False)],
+def judge(scores: Annotated[Path, typer.Argument(
+              metavar="SCORES.csv",
+              help="Wide (a column an arm, a row a seed) or long (columns arm, seed, value).",
+              exists=True, dir_okay=False)],
           baseline: Annotated[str, typer.Option(help="The arm, or column, before the fix.")],
           fixed: Annotated[str, typer.Option(help="The arm, or column, after the fix.")],
-          gain: Annotated[float, typer.Option(help="The gain that was claimed; 0: any gain; negative: may lose that much.")] = 0.,
+          gain: Annotated[float, typer.Option(
+              help="The gain that was claimed; 0: any gain; negative: may lose that much.")] = 0.,
           lower: Annotated[bool, typer.Option("--lower", help="Lower scores are better.")] = False,
-          metric: Annotated[str | None, typer.Option(help="Which metric of a long table that has several.")] = None,
-          figure: Annotated[Path | None, typer.Option(metavar="FILE.svg|png|pdf", help="Also draw every seed, the interval and the target.")] = None,
+          metric: Annotated[str | None, typer.Option(
+              help="Which metric of a long table that has several.")] = None,
+          figure: Annotated[Path | None, typer.Option(
+              metavar="FILE.svg|png|pdf", help="Also draw every seed, the interval and the target.")] = None,
           as_json: AsJson = False):
-    "Give a verdict on scores that you have: did the fix help, by how much, and how many seeds would settle it?"
+    "Judge scores that you have: did the fix help, by how much, and how many seeds would settle it?"
     from mlfixes.bench.stats import judge_scores
-    if baseline == fixed: raise ValueError(f"--baseline and --fixed both name {fixed!r}; expected two different arms")
-    found = judge_scores(*read_scores(scores, baseline, fixed, metric), gain, better="lower" if lower else "higher")
+    if baseline == fixed:
+        raise ValueError(f"--baseline and --fixed both name {fixed!r}; expected two different arms")
+    found = judge_scores(*read_scores(scores, baseline, fixed, metric), gain,
+                         better="lower" if lower else "higher")
     if figure: found.plot().savefig(figure); note(f"figure: {figure}")
     if as_json: return typer.echo(json.dumps(found.to_dict(), indent=1))
     typer.echo(str(found))
     if found.interval and found.interval.high > found.interval.low:
-        typer.echo("\n" + sketch(found.interval.low, found.interval.estimate, found.interval.high, {0.: "no change"} | ({gain: f"target {gain:g}"} if gain else {})))
+        typer.echo("\n" + sketch(found.interval.low, found.interval.estimate, found.interval.high,
+                                 {0.: "no change"} | ({gain: f"target {gain:g}"} if gain else {})))
 
 # %% ../nbs/cli.ipynb #3706406c
 def main():

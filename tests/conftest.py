@@ -20,7 +20,8 @@ def mlfixes(tmp_path):
     folder = tmp_path / "work"; folder.mkdir()
 
     def call(*args, **env):
-        return subprocess.run([str(Path(sys.executable).with_name("mlfixes")), *map(str, args)], cwd=folder, capture_output=True, text=True,
+        return subprocess.run([str(Path(sys.executable).with_name("mlfixes")), *map(str, args)], cwd=folder,
+                              capture_output=True, text=True,
                               env={**os.environ, "COLUMNS": "100", **env}, timeout=600)
     call.folder = folder
     return call

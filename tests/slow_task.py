@@ -24,8 +24,10 @@ def run(config, seed):
 
 def study(store, log, jobs=2, seeds=5, **fields):
     fields["log"] = str(log)
-    task = Task("slow", "Does it survive?", Config, run, {"documented": Config(1.)}, metrics={"score": Metric()},
-                claims=[Claim("better", "It helps.", "made up", "superiority", "score")], profiles={"quick": Profile(seeds, fields)})
+    task = Task("slow", "Does it survive?", Config, run, {"documented": Config(1.)},
+                metrics={"score": Metric()},
+                claims=[Claim("better", "It helps.", "made up", "superiority", "score")],
+                profiles={"quick": Profile(seeds, fields)})
     return Study(task, seeds=seeds, store=store, jobs=jobs)
 
 

@@ -13,7 +13,9 @@ HERE = Path(__file__).parent
 
 
 def start(store, log, jobs=2, seconds=.2):
-    return subprocess.Popen([sys.executable, "-c", "import slow_task, sys; slow_task.main(*sys.argv[1:])", str(store), str(log), str(jobs), str(seconds)], cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", "import slow_task, sys; slow_task.main(*sys.argv[1:])", str(store), str(log),
+         str(jobs), str(seconds)], cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(condition, what, seconds=60):
@@ -23,15 +25,23 @@ def wait_for(condition, what, seconds=60):
         time.sleep(.02)
 
 
-def events(log): return [line.split() for line in Path(log).read_text().splitlines()] if Path(log).exists() else []
-def rows(store): return sqlite3.connect(store).execute("select key, finished from runs").fetchall() if Path(store).exists() else []
+def events(log):
+    return [line.split() for line in Path(log).read_text().splitlines()] if Path(log).exists() else []
+
+
+def rows(store):
+    return (sqlite3.connect(store).execute("select key, finished from runs").fetchall()
+            if Path(store).exists() else [])
+
+
 def alive(pid):
     try: return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
     except OSError: return False
 
 
 def assert_same_table(one: Study, other: Study):
-    pd.testing.assert_frame_equal(one.frame().drop(columns="seconds"), other.frame().drop(columns="seconds"), check_exact=True)
+    pd.testing.assert_frame_equal(one.frame().drop(columns="seconds"),
+                                  other.frame().drop(columns="seconds"), check_exact=True)
 
 
 @pytest.fixture
@@ -51,7 +61,8 @@ def test_killed_study_goes_on(tmp_path, undisturbed):
     second = start(store, log)
     out, err = second.communicate(timeout=120)
     assert second.returncode == 0 and "complete" in out, err
-    assert {key: t for key, t in rows(store) if key in kept} == kept           # nothing lost, nothing written again
+    # nothing lost, nothing written again
+    assert {key: t for key, t in rows(store) if key in kept} == kept
     again = [e for e in events(log)[started:] if e[0] == "start"]
     assert len(again) == 10 - len(kept) and max(Counter(map(tuple, (e[1:3] for e in again))).values()) == 1
     assert sqlite3.connect(store).execute("pragma integrity_check").fetchone() == ("ok",)
@@ -71,12 +82,15 @@ def test_killed_worker_costs_one_retry(tmp_path, undisturbed):
 
 def test_a_run_that_always_kills_its_worker_is_recorded_and_the_rest_finish(tmp_path):
     with pytest.warns(UserWarning, match="2 of 10 runs of 'slow' failed"):
-        done = study(tmp_path / "runs.sqlite", tmp_path / "log", seconds=.05, killer=1002).run()      # in both arms
+        # in both arms
+        done = study(tmp_path / "runs.sqlite", tmp_path / "log", seconds=.05, killer=1002).run()
     failed = done.failures()
-    assert set(zip(failed.arm, failed.seed)) == {("baseline", 1002), ("documented", 1002)} and failed.error.str.contains("killed twice").all()
+    assert (set(zip(failed.arm, failed.seed)) == {("baseline", 1002), ("documented", 1002)}
+            and failed.error.str.contains("killed twice").all())
     assert sum(run.ok for runs in done.runs().values() for run in runs) == 8
     verdict = done.verdicts()[0]
-    assert (verdict.verdict, verdict.failed_runs, verdict.n) == ("not tested", 2, 4) and "no verdict: 4 paired seeds" in verdict.reason
+    assert ((verdict.verdict, verdict.failed_runs, verdict.n) == ("not tested", 2, 4)
+            and "no verdict: 4 paired seeds" in verdict.reason)
     assert len(rows(tmp_path / "runs.sqlite")) == 10
 
 
@@ -85,7 +99,7 @@ def test_two_studies_share_a_store(tmp_path, undisturbed):
     both = [start(store, tmp_path / f"log{k}", jobs=1) for k in range(2)]
     results = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], results
-    assert len(rows(store)) == 20                            # the log is in the config, so each has ten runs of its own
+    assert len(rows(store)) == 20       # the log is in the config, so each has ten runs of its own
     assert_same_table(study(store, tmp_path / "log0", seconds=.2), undisturbed)
 
 
@@ -119,10 +133,13 @@ def test_numbers_do_not_depend_on_jobs_or_process(tmp_path, jobs):
     from mlfixes.bench import find_task
     task = find_task("coreset")
     small = dict(task.profiles["test"].set)
-    task = dataclasses.replace(task, profiles={"quick": dataclasses.replace(task.profiles["quick"], set=small)})
-    done = Study(task, seeds=[0, 1], store=tmp_path / "runs.sqlite", jobs=jobs).run(["baseline", "documented"])
+    task = dataclasses.replace(task, profiles={"quick": dataclasses.replace(task.profiles["quick"],
+                                                                            set=small)})
+    done = Study(task, seeds=[0, 1], store=tmp_path / "runs.sqlite", jobs=jobs).run(
+        ["baseline", "documented"])
     threads = torch.get_num_threads(); torch.set_num_threads(1)
-    try: here = {arm: task.run(config, 0) for arm, config in task.configs(arms=["baseline", "documented"]).items()}
+    try: here = {arm: task.run(config, 0)
+                 for arm, config in task.configs(arms=["baseline", "documented"]).items()}
     finally: torch.set_num_threads(threads)
     for arm, result in here.items():
         stored = done.runs()[arm][0].result

@@ -1,4 +1,4 @@
-"""Recorded studies: every verdict follows from the numbers beside it, and a record tells when it is older than its code."""
+"""Recorded studies: verdicts follow from the numbers beside them; a record tells when its code is newer."""
 import csv, itertools, json
 from pathlib import Path
 
@@ -20,15 +20,21 @@ def seeds_of(text):
     return set(range(first, last + 1))
 
 
-def same(a, b): return a == b or (isinstance(a, float) and isinstance(b, float) and a == pytest.approx(b, rel=1e-9, abs=1e-12))
+def same(a, b):
+    return a == b or (isinstance(a, float) and isinstance(b, float)
+                      and a == pytest.approx(b, rel=1e-9, abs=1e-12))
 
 
 @pytest.mark.parametrize("folder", RECORDS, ids=lambda folder: folder.name)
 def test_verdicts_follow_from_runs(folder):
     saved, task = json.loads((folder / "verdicts.json").read_text()), find_task(folder.name)
-    if saved["protocol"] != protocol_digest(task, saved["profile"]): pytest.skip(f"the record of {folder.name} is older than its claims or arms: make record FAMILY={folder.name}")
-    derived = [v.to_dict() for v in judge_claims(task, pd.read_csv(folder / "runs.csv"), saved["data"], saved["seeds"])]
-    wrong = [f"{new['claim']}.{key}: {old[key]} in verdicts.json, {new[key]} from runs.csv" for old, new in zip(saved["verdicts"], derived, strict=True)
+    if saved["protocol"] != protocol_digest(task, saved["profile"]):
+        pytest.skip(f"the record of {folder.name} is older than its claims or arms: "
+                    f"make record FAMILY={folder.name}")
+    derived = [v.to_dict() for v in judge_claims(task, pd.read_csv(folder / "runs.csv"), saved["data"],
+                                                 saved["seeds"])]
+    wrong = [f"{new['claim']}.{key}: {old[key]} in verdicts.json, {new[key]} from runs.csv"
+             for old, new in zip(saved["verdicts"], derived, strict=True)
              for key in new if not same(old[key], new[key])]
     assert not wrong, f"{folder}: " + "\n".join(wrong)
 
@@ -36,17 +42,22 @@ def test_verdicts_follow_from_runs(folder):
 @pytest.mark.parametrize("folder", RECORDS, ids=lambda folder: folder.name)
 def test_record_is_as_new_as_its_code(folder):
     saved = json.loads((folder / "environment.json").read_text())
-    if saved["code"] != code_of(find_task(folder.name).run).digest: pytest.skip(f"the record of {folder.name} is older than the code it ran: make record FAMILY={folder.name}")
+    if saved["code"] != code_of(find_task(folder.name).run).digest:
+        pytest.skip(f"the record of {folder.name} is older than the code it ran: "
+                    f"make record FAMILY={folder.name}")
 
 
 @pytest.mark.parametrize("folder", RECORDS, ids=lambda folder: folder.name)
 def test_looks_hold_the_record(folder):
-    "The seeds of the record were looked at, and no protocol was looked at on seeds that an earlier one had used."
-    saved, looks = json.loads((folder / "verdicts.json").read_text()), list(csv.DictReader((folder / "looks.csv").open()))
-    assert seeds_of(looks[-1]["seeds"]) == set(saved["seeds"]) and looks[-1]["digest"] == f"{saved['protocol'][:12]}+{saved['code'][:12]}"
+    "The seeds of the record were looked at; no protocol was, on seeds that an earlier one had used."
+    saved, looks = (json.loads((folder / "verdicts.json").read_text()),
+                    list(csv.DictReader((folder / "looks.csv").open())))
+    assert (seeds_of(looks[-1]["seeds"]) == set(saved["seeds"])
+            and looks[-1]["digest"] == f"{saved['protocol'][:12]}+{saved['code'][:12]}")
     for earlier, later in itertools.combinations(looks, 2):
         fresh = not seeds_of(earlier["seeds"]) & seeds_of(later["seeds"])
-        assert earlier["profile"] != later["profile"] or earlier["digest"] == later["digest"] or fresh, f"seeds {later['seeds']} were looked at under another protocol before"
+        assert earlier["profile"] != later["profile"] or earlier["digest"] == later["digest"] or fresh, (
+            f"seeds {later['seeds']} were looked at under another protocol before")
 
 
 def test_an_edited_record_is_found(tmp_path):

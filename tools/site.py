@@ -1,4 +1,4 @@
-"""The bridge from the notebooks to what people read: `readme` writes README.md, `execute` stores fresh outputs in the notebooks."""
+"""The bridge from notebooks to readers: `readme` writes README.md, `execute` stores outputs in notebooks."""
 import re, subprocess, sys
 from pathlib import Path
 
@@ -12,12 +12,14 @@ NOTE = "<!-- Made from nbs/index.ipynb by `make export`; edit that notebook. -->
 def readme() -> str:
     "The front page as Markdown: nbs/index.ipynb without hidden cells, `#|` lines and execution noise."
     notebook = nbformat.read(ROOT / "nbs/index.ipynb", 4)
-    notebook.cells = [cell for cell in notebook.cells if not re.search(r"^#\|\s*(hide|default_exp)", cell.source, re.M)]
+    notebook.cells = [cell for cell in notebook.cells
+                      if not re.search(r"^#\|\s*(hide|default_exp)", cell.source, re.M)]
     for cell in notebook.cells:
         silent = re.search(r"^#\|\s*echo:\s*false", cell.source, re.M)
         cell.source = "" if silent else re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
     text, _ = MarkdownExporter().from_notebook_node(notebook)
-    text = re.sub(r"\]\((?!https?:|#)([^)]*?\.ipynb)", r"](nbs/\1", text).replace("](nbs/../", "](")   # links relative to nbs/
+    # links relative to nbs/
+    text = re.sub(r"\]\((?!https?:|#)([^)]*?\.ipynb)", r"](nbs/\1", text).replace("](nbs/../", "](")
     return NOTE + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -26,7 +28,8 @@ def execute():
     for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
         if ".ipynb_checkpoints" in path.parts: continue
         print(path.relative_to(ROOT), flush=True)
-        subprocess.run([sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", "--log-level=ERROR", str(path)], check=True)
+        subprocess.run([sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace",
+                        "--log-level=ERROR", str(path)], check=True)
     subprocess.run([str(Path(sys.executable).with_name("nbdev_clean"))], check=True, cwd=ROOT)
 
 

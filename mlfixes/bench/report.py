@@ -29,9 +29,11 @@ __all__ = ['MARKS', 'STYLE', 'rounded', 'with_interval', 'table', 'badge', 'coun
 
 # %% ../../nbs/bench/07_report.ipynb #3d4de155
 def rounded(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    "`value` as text, rounded to two digits of the interval's half-width (three digits of itself without one)."
+    "`value` as text, rounded to two digits of the interval's half-width (three of itself without one)."
     if value is None or not math.isfinite(value): return "-"
-    scale = abs(high - low) / 2 if low is not None and high is not None and math.isfinite(high - low) and high > low else abs(value) / 10
+    scale = (abs(high - low) / 2
+             if low is not None and high is not None and math.isfinite(high - low) and high > low
+             else abs(value) / 10)
     digits = 0 if scale == 0 else max(0, 1 - math.floor(math.log10(scale)))
     return f"{value:.{min(digits, 8)}f}".replace("-", "\N{MINUS SIGN}")
 
@@ -47,14 +49,18 @@ def with_interval(value: float | None, low: float | None, high: float | None, un
 def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") -> str:
     "An HTML table; cells that are `Html` are placed as they are, all others are escaped."
     def text(value): return value._repr_html_() if hasattr(value, "_repr_html_") else html.escape(str(value))
-    def row_html(row): return "".join(f'<td data-label="{html.escape(name)}">{text(value)}</td>' for name, value in zip(header, row))
+    def row_html(row):
+        return "".join(f'<td data-label="{html.escape(name)}">{text(value)}</td>'
+                       for name, value in zip(header, row))
     body = "".join(f"<tr>{row_html(row)}</tr>" for row in rows)
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in header)
     title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    return f'<div class="mlf-scroll" tabindex="0"><table class="mlf">{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (f'<div class="mlf-scroll" tabindex="0"><table class="mlf">{title}'
+            f'<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
 
 # %% ../../nbs/bench/07_report.ipynb #80a2eb49
-MARKS = dict(zip(VERDICTS, ("\N{CHECK MARK}", "\N{MULTIPLICATION X}", "?", "\N{NOT ALMOST EQUAL TO}", "\N{EN DASH}")))   # never colour alone
+MARKS = dict(zip(VERDICTS, ("\N{CHECK MARK}", "\N{MULTIPLICATION X}", "?", "\N{NOT ALMOST EQUAL TO}",
+                            "\N{EN DASH}")))   # never colour alone
 
 
 def badge(verdict: str) -> Html:
@@ -74,20 +80,31 @@ def masthead(study: Study) -> Html:
     "The question, what it was measured on, what it cost, and what it ran with."
     runs = {run.key: run for group in study.runs().values() for run in group}.values()
     failed, facts = sum(not run.ok for run in runs), environment()
-    rows = {"Measured on": study.data or "not stated", "Seeds": f"{len(study.seeds)} paired seeds, {min(study.seeds)} to {max(study.seeds)}, the same for every arm",
-            "Runs": f"{len(runs)} ({failed} failed), {duration(sum(run.seconds for run in runs))} of computing", "Profile": study.profile,
-            "Ran with": ", ".join([f"Python {facts['python']}", *(f"{p} {v}" for p, v in study.code.packages.items())]) + f" on {facts['system']}",
+    rows = {"Measured on": study.data or "not stated",
+            "Seeds": f"{len(study.seeds)} paired seeds, {min(study.seeds)} to {max(study.seeds)}, "
+                     "the same for every arm",
+            "Runs": f"{len(runs)} ({failed} failed), "
+                    f"{duration(sum(run.seconds for run in runs))} of computing",
+            "Profile": study.profile,
+            "Ran with": ", ".join([f"Python {facts['python']}",
+                                   *(f"{p} {v}" for p, v in study.code.packages.items())])
+                        + f" on {facts['system']}",
             "Code": f"mlfixes {facts['mlfixes']}, digest {study.code.digest[:12]}"}
-    note = '<p class="mlf-note">Shrunken for a test (IN_TEST is set): this page proves that the report runs. It gives no verdict.</p>' if study.shrunken else ""
-    return Html(f'<header class="mlf-masthead"><p class="mlf-question">{html.escape(study.task.question)}</p>{note}<dl>'
-                + "".join(f"<div><dt>{k}</dt><dd>{html.escape(v)}</dd></div>" for k, v in rows.items()) + "</dl></header>")
+    note = ('<p class="mlf-note">Shrunken for a test (IN_TEST is set): '
+            'this page proves that the report runs. It gives no verdict.</p>') if study.shrunken else ""
+    return Html('<header class="mlf-masthead">'
+                f'<p class="mlf-question">{html.escape(study.task.question)}</p>{note}<dl>'
+                + "".join(f"<div><dt>{k}</dt><dd>{html.escape(v)}</dd></div>" for k, v in rows.items())
+                + "</dl></header>")
 
 # %% ../../nbs/bench/07_report.ipynb #e67c5dec
 def target_text(claim: Claim, unit: str = "") -> str:
     "What would have to hold, in a few characters: '\N{GREATER-THAN OR EQUAL TO} 2.5 points'."
     at_least = "\N{GREATER-THAN OR EQUAL TO}"
-    text = {"gain": f"{at_least} {claim.target}", "ratio": f"{at_least} {claim.target} times", "superiority": "> 0", "noninferiority": f"> \N{MINUS SIGN}{claim.margin}",
-            "level": f"reaches {claim.target}", "range": f"{claim.target} to {claim.high}", "trend": f"{at_least} {claim.target or 0} a step",
+    text = {"gain": f"{at_least} {claim.target}", "ratio": f"{at_least} {claim.target} times",
+            "superiority": "> 0", "noninferiority": f"> \N{MINUS SIGN}{claim.margin}",
+            "level": f"reaches {claim.target}", "range": f"{claim.target} to {claim.high}",
+            "trend": f"{at_least} {claim.target or 0} a step",
             "reproduction": f"{claim.target} \N{PLUS-MINUS SIGN} {claim.margin}"}.get(claim.kind, "")
     return f"{text} {unit}".strip() if text and claim.kind != "ratio" else text
 
@@ -97,46 +114,61 @@ def _compared(claim: Claim) -> str:
 
 # %% ../../nbs/bench/07_report.ipynb #3081d0f5
 def verdict_box(study: Study, *first: str) -> Html:
-    "The verdicts, readable in ten seconds: the claims named `first` in large, then all that were judged, then the others."
+    "The verdicts, readable in ten seconds: those named `first` in large, then all judged, then the others."
     verdicts = {v.claim: v for v in study.verdicts()}
     claims = {claim.id: claim for claim in study.task.claims}
     cards = "".join(_card(study.task, claims[known(id, claims, "claim")], verdicts[id]) for id in first)
     order = sorted(claims, key=lambda id: VERDICTS.index(verdicts[id].verdict))
-    judged = [_verdict_row(study.task, claims[id], verdicts[id]) for id in order if verdicts[id].verdict in JUDGED]
-    others = [_verdict_row(study.task, claims[id], verdicts[id]) for id in order if verdicts[id].verdict not in JUDGED]
+    judged = [_verdict_row(study.task, claims[id], verdicts[id]) for id in order
+              if verdicts[id].verdict in JUDGED]
+    others = [_verdict_row(study.task, claims[id], verdicts[id]) for id in order
+              if verdicts[id].verdict not in JUDGED]
     header = ["Verdict", "Claim", "Measured, with interval", "Needed"]
-    data = f' <span class="mlf-data">Measured on {html.escape(study.data)}; the verdicts hold there.</span>' if study.data else ""
-    rest = f"<details><summary>{len(others)} that could not be judged here, and why</summary>{table(header, others)}</details>" if others else ""
-    return Html(f'<section class="mlf-box"><p class="mlf-count"><strong>{count_sentence(list(verdicts.values()))}</strong>{data}</p>'
-                + f'<div class="mlf-cards">{cards}</div>' * bool(cards) + (table(header, judged) if judged else "") + rest + "</section>")
+    data = (f' <span class="mlf-data">Measured on {html.escape(study.data)}; the verdicts hold there.</span>'
+            if study.data else "")
+    rest = (f"<details><summary>{len(others)} that could not be judged here, and why</summary>"
+            f"{table(header, others)}</details>") if others else ""
+    return Html('<section class="mlf-box"><p class="mlf-count">'
+                f'<strong>{count_sentence(list(verdicts.values()))}</strong>{data}</p>'
+                + f'<div class="mlf-cards">{cards}</div>' * bool(cards)
+                + (table(header, judged) if judged else "") + rest + "</section>")
 
 
 def _card(task, claim, v):
     return (f'<div class="mlf-card">{badge(v.verdict)._repr_html_()}<p>{html.escape(claim.text)}</p>'
-            f'<p class="mlf-small">{html.escape(with_interval(v.estimate, v.low, v.high, _unit(task, claim)))}</p></div>')
+            '<p class="mlf-small">'
+            f'{html.escape(with_interval(v.estimate, v.low, v.high, _unit(task, claim)))}</p></div>')
 
 
 def _verdict_row(task, claim, v):
-    compared = "" if not claim.needs else f'<br><span class="mlf-small">{html.escape(_compared(claim))}, {html.escape(claim.metric)}</span>'
+    compared = ("" if not claim.needs else
+                f'<br><span class="mlf-small">{html.escape(_compared(claim))}, '
+                f'{html.escape(claim.metric)}</span>')
     text = Html(f'<span id="claim-{html.escape(claim.id)}">{html.escape(claim.text)}</span>{compared}')
     number = html.escape(with_interval(v.estimate, v.low, v.high, _unit(task, claim)))
     reason = f'<span class="mlf-small">{html.escape(v.reason)}</span>' if v.reason else ""
-    return badge(v.verdict), text, Html("<br>".join(filter(None, [number, reason]))), target_text(claim, _unit(task, claim))
+    return (badge(v.verdict), text, Html("<br>".join(filter(None, [number, reason]))),
+            target_text(claim, _unit(task, claim)))
 
 
-def _unit(task, claim): return "times" if claim.kind == "ratio" else task.metrics[claim.metric].unit if claim.metric in task.metrics else ""
+def _unit(task, claim):
+    return ("times" if claim.kind == "ratio"
+            else task.metrics[claim.metric].unit if claim.metric in task.metrics else "")
 
 # %% ../../nbs/bench/07_report.ipynb #8ecdaf8e
 def claims_table(task: Task) -> Html:
     "The claims as the document made them: where each stands and how it is tested."
-    rows = [(Html(f"<code>{html.escape(c.id)}</code>"), c.text, c.source, f"{c.kind.replace('_', ' ')}: {KINDS[c.kind]}") for c in task.claims]
+    rows = [(Html(f"<code>{html.escape(c.id)}</code>"), c.text, c.source,
+             f"{c.kind.replace('_', ' ')}: {KINDS[c.kind]}") for c in task.claims]
     return Html(table(["Claim", "In our words", "Where it stands", "How it is tested"], rows))
 
 
 def changes_table(task: Task) -> Html:
     "The documented sub-changes and the config fields that each sets."
     default = task.config()
-    rows = [(c.name, "; ".join(f"{f}: {getattr(default, f)} \N{RIGHTWARDS ARROW} {v}" for f, v in c.set.items()), c.claim or "") for c in task.changes]
+    rows = [(c.name,
+             "; ".join(f"{f}: {getattr(default, f)} \N{RIGHTWARDS ARROW} {v}" for f, v in c.set.items()),
+             c.claim or "") for c in task.changes]
     return Html(table(["Change", "What it sets", "Claim"], rows))
 
 
@@ -148,25 +180,33 @@ def assumptions(task: Task) -> Html:
 def _metric(study, metric): return metric or next(iter(study.task.metrics))
 
 
-def paired_figure(study: Study, arm: str = "documented", baseline: str = "baseline", metric: str | None = None) -> Html:
+def paired_figure(study: Study, arm: str = "documented", baseline: str = "baseline",
+                  metric: str | None = None) -> Html:
     "Every seed in both arms."
     metric = _metric(study, metric)
     rule, wide = study.task.metrics[metric], scores(study.frame(), metric)
     won = int((rule.sign * (wide[arm] - wide[baseline]) > 0).sum())
     text = f"{arm} scores better than {baseline} on {won} of {len(wide[[arm, baseline]].dropna())} seeds."
-    return figure(plots.paired_plot(wide, baseline, arm, rule.unit, rule.better, metric), f"{metric.capitalize()} of every seed: {text}", text)
+    return figure(plots.paired_plot(wide, baseline, arm, rule.unit, rule.better, metric),
+                  f"{metric.capitalize()} of every seed: {text}", text)
 
 
-def difference_figure(study: Study, arm: str = "documented", baseline: str = "baseline", metric: str | None = None, target: float | None = None) -> Html:
+def difference_figure(study: Study, arm: str = "documented", baseline: str = "baseline",
+                      metric: str | None = None, target: float | None = None) -> Html:
     "The difference of every seed, its mean and interval, and the target."
     metric = _metric(study, metric)
     rule, wide = study.task.metrics[metric], scores(study.frame(), metric)
     differences = (rule.sign * (wide[arm] - wide[baseline])).dropna()
     if len(differences) < 2: return Html("<p>Fewer than two paired seeds: no interval.</p>")
-    same = [c.id for c in study.task.claims if c.paired and c.kind != "ratio" and (c.arm, c.reference, c.metric) == (arm, baseline, metric)]
-    interval = stats.mean_interval(differences, seed=(same or [f"{arm}-{baseline}-{metric}"])[0])   # the claim's own draws, where there is one
-    text = f"{arm} minus {baseline}: {with_interval(interval.estimate, interval.low, interval.high, rule.unit)}; positive is better."
-    return figure(plots.difference_plot(differences, interval, target, rule.unit, arm=arm), f"{metric.capitalize()}, {text}", text)
+    same = [c.id for c in study.task.claims if c.paired and c.kind != "ratio"
+            and (c.arm, c.reference, c.metric) == (arm, baseline, metric)]
+    # the claim's own draws, where there is one
+    interval = stats.mean_interval(differences, seed=(same or [f"{arm}-{baseline}-{metric}"])[0])
+    text = (f"{arm} minus {baseline}: "
+            f"{with_interval(interval.estimate, interval.low, interval.high, rule.unit)}; "
+            "positive is better.")
+    return figure(plots.difference_plot(differences, interval, target, rule.unit, arm=arm),
+                  f"{metric.capitalize()}, {text}", text)
 
 
 def arms_figure(study: Study, arms: Sequence[str] | None = None, metric: str | None = None) -> Html:
@@ -174,12 +214,15 @@ def arms_figure(study: Study, arms: Sequence[str] | None = None, metric: str | N
     metric = _metric(study, metric)
     rule, wide = study.task.metrics[metric], scores(study.frame(), metric)
     wide = wide[[arm for arm in (study.task.arms if arms is None else arms) if arm in wide]]
-    intervals = {arm: stats.mean_interval(wide[arm].dropna(), seed=f"{arm}-{metric}") for arm in wide if wide[arm].count() > 1}
+    intervals = {arm: stats.mean_interval(wide[arm].dropna(), seed=f"{arm}-{metric}")
+                 for arm in wide if wide[arm].count() > 1}
     if not intervals: return Html("<p>Fewer than two seeds: no intervals.</p>")
     best = sorted(intervals, key=lambda arm: -rule.sign * intervals[arm].estimate)
-    text = f"best {best[0]} ({rounded(intervals[best[0]].estimate)}), last {best[-1]} ({rounded(intervals[best[-1]].estimate)})"
+    text = (f"best {best[0]} ({rounded(intervals[best[0]].estimate)}), "
+            f"last {best[-1]} ({rounded(intervals[best[-1]].estimate)})")
     return figure(plots.arms_plot(wide[list(intervals)], intervals, metric, rule.unit, rule.better),
-                  f"{metric.capitalize()} of every arm: dots are seeds, bars 95 % intervals of the mean; {text}.", f"{metric} by arm: {text}.")
+                  f"{metric.capitalize()} of every arm: "
+                  f"dots are seeds, bars 95 % intervals of the mean; {text}.", f"{metric} by arm: {text}.")
 
 
 def curves_figure(study: Study, column: str, arms: Sequence[str]) -> Html:
@@ -187,8 +230,10 @@ def curves_figure(study: Study, column: str, arms: Sequence[str]) -> Html:
     found = study.histories(column)
     shown = {arm: found[arm] for arm in arms if arm in found}
     ends = ", ".join(f"{arm} {rounded(float(curve.iloc[-1].median()))}" for arm, curve in shown.items())
-    return figure(plots.curves_plot(shown, column, study.task.metrics[column].unit if column in study.task.metrics else ""),
-                  f"{column.capitalize()} while training: every seed, and their median.", f"Learning curves; medians at the end: {ends}.")
+    return figure(plots.curves_plot(shown, column,
+                                    study.task.metrics[column].unit if column in study.task.metrics else ""),
+                  f"{column.capitalize()} while training: every seed, and their median.",
+                  f"Learning curves; medians at the end: {ends}.")
 
 
 def forest_figure(study: Study) -> Html:
@@ -196,11 +241,13 @@ def forest_figure(study: Study) -> Html:
     verdicts = study.verdicts()
     shown = [claim for claim, v in zip(study.task.claims, verdicts) if v.verdict in JUDGED and claim.needs]
     if not shown: return Html("<p>No claim could be judged on these runs.</p>")
-    return figure(plots.forest_plot(verdicts, shown, study.task.metrics), "Every judged claim: what was measured, with its interval, against what was claimed.",
+    return figure(plots.forest_plot(verdicts, shown, study.task.metrics),
+                  "Every judged claim: what was measured, with its interval, against what was claimed.",
                   count_sentence(verdicts))
 
 
-_NO_SUBSETS = Html("<p>This profile runs each change alone, not all subsets of them; the profile <code>standard</code> shares the gain out.</p>")
+_NO_SUBSETS = Html("<p>This profile runs each change alone, not all subsets of them; "
+                   "the profile <code>standard</code> shares the gain out.</p>")
 
 
 def attribution_figure(study: Study, metric: str | None = None) -> Html:
@@ -208,7 +255,8 @@ def attribution_figure(study: Study, metric: str | None = None) -> Html:
     if not study.size.attribution: return _NO_SUBSETS
     earned = study.attribution(metric)
     first = earned.sort_values("shapley", ascending=False).iloc[0]
-    text = f"{first['change']} earned {with_interval(first.shapley, first.low, first.high)} of {rounded(earned.attrs['gain'])}"
+    text = (f"{first['change']} earned {with_interval(first.shapley, first.low, first.high)} "
+            f"of {rounded(earned.attrs['gain'])}")
     return figure(plots.attribution_plot(earned, unit=study.task.metrics[_metric(study, metric)].unit),
                   f"Shapley value of each change, with 95 % intervals: {text}.", text)
 
@@ -217,58 +265,69 @@ def interactions_table(study: Study, metric: str | None = None, most: int = 3) -
     "The pairs of changes that do most more, or less, together than apart."
     if not study.size.attribution or len(study.factors) > MAX_FACTORIAL: return Html("")
     unit = study.task.metrics[_metric(study, metric)].unit
-    rows = [(f"{pair.first} with {pair.second}", with_interval(pair.interaction, pair.low, pair.high, unit), f"{pair.p_holm:.3f}")
+    rows = [(f"{pair.first} with {pair.second}",
+             with_interval(pair.interaction, pair.low, pair.high, unit), f"{pair.p_holm:.3f}")
             for pair in study.interactions(metric).head(most).itertuples()]
     return Html(table(["Pair", "Together more than apart [95 %]", "p (Holm)"], rows))
 
 # %% ../../nbs/bench/07_report.ipynb #5819febf
 def power_table(study: Study) -> Html:
-    "For every paired claim: spread over seeds, the smallest effect found 8 times in 10 after correction, and the seeds that would settle an open one."
-    rows = [row for claim, v in zip(study.task.claims, study.verdicts()) if claim.paired and claim.kind != "ratio" and (row := _power_row(study, claim, v))]
-    return Html(table(["Claim", "Verdict", "Spread over seeds", "Smallest effect found 8 times in 10", "Seeds to settle it"], rows))
+    "Per paired claim: spread, smallest effect found 8 times in 10 (corrected), seeds to settle an open one."
+    rows = [row for claim, v in zip(study.task.claims, study.verdicts())
+            if claim.paired and claim.kind != "ratio" and (row := _power_row(study, claim, v))]
+    return Html(table(["Claim", "Verdict", "Spread over seeds", "Smallest effect found 8 times in 10",
+                       "Seeds to settle it"], rows))
 
 
 def _power_row(study, claim, v):
     wide, rule = scores(study.frame(), claim.metric), study.task.metrics[claim.metric]
     if not {claim.arm, claim.reference} <= set(wide): return None
     differences = (rule.sign * (wide[claim.arm] - wide[claim.reference])).dropna()
-    sd, target = differences.std(), {"gain": claim.target, "noninferiority": -claim.margin}.get(claim.kind, 0.)
+    sd, target = (differences.std(),
+                  {"gain": claim.target, "noninferiority": -claim.margin}.get(claim.kind, 0.))
     if len(differences) < stats.MIN_SEEDS or not sd > 0: return None
     away, n, level = abs(differences.mean() - target), len(differences), 1 - .05 / family_size(study.task)
     needed = max(n + 1, stats.plan(sd, away, level=level)) if v.verdict == "inconclusive" and away > 0 else ""
-    return Html(f"<code>{claim.id}</code>"), badge(v.verdict), f"{rounded(sd)} {rule.unit}", f"{rounded(stats.detectable(sd, n, level=level))} {rule.unit}", needed
+    return (Html(f"<code>{claim.id}</code>"), badge(v.verdict), f"{rounded(sd)} {rule.unit}",
+            f"{rounded(stats.detectable(sd, n, level=level))} {rule.unit}", needed)
 
 
 def failures_table(study: Study) -> Html:
     "The runs that failed, with the last line of each error."
     failed = study.failures()
     if failed.empty: return Html("<p>No run failed.</p>")
-    return Html(table(["Arm", "Seed", "Error"], [(f.arm, f.seed, f.error.strip().splitlines()[-1]) for f in failed.itertuples()]))
+    return Html(table(["Arm", "Seed", "Error"],
+                      [(f.arm, f.seed, f.error.strip().splitlines()[-1]) for f in failed.itertuples()]))
 
 
 def rerun(study: Study) -> Html:
     "How to run the study again, and the files beside the page."
-    command = f"mlfixes report {study.task.name} --profile {study.profile} --seeds {','.join(map(str, study.seeds))}"
+    command = (f"mlfixes report {study.task.name} --profile {study.profile} "
+               f"--seeds {','.join(map(str, study.seeds))}")
     links = "".join(f'<li><a href="{name}">{name}</a>: {what}</li>' for name, what in
-                    [("runs.csv", "every number of every seed"), ("verdicts.json", "the verdicts"), ("environment.json", "what it ran on"),
+                    [("runs.csv", "every number of every seed"), ("verdicts.json", "the verdicts"),
+                     ("environment.json", "what it ran on"),
                      (f"{study.task.name}.ipynb", "the executed notebook")])
-    return Html(f"<p>With mlfixes {environment()['mlfixes']} installed:</p><pre><code>{command}</code></pre><ul>{links}</ul>")
+    return Html(f"<p>With mlfixes {environment()['mlfixes']} installed:</p>"
+                f"<pre><code>{command}</code></pre><ul>{links}</ul>")
 
 # %% ../../nbs/bench/07_report.ipynb #b20a9c26
 def recorded(folder: str | Path, *first: str) -> str:
-    "Markdown: what a recorded study measured and on what, its claims by verdict, and the claims named `first` with their numbers."
+    "Markdown: what a recorded study measured and on what, its claims by verdict, and those named `first`."
     saved = json.loads((Path(folder) / "verdicts.json").read_text(encoding="utf-8"))
     task = find_task(saved["task"])
     claims, verdicts = {c.id: c for c in task.claims}, {v["claim"]: Verdict(**v) for v in saved["verdicts"]}
     def line(claim, v):
-        return f"| **{MARKS[v.verdict]} {v.verdict}** | {claim.text} | {with_interval(v.estimate, v.low, v.high, _unit(task, claim))} |"
+        return (f"| **{MARKS[v.verdict]} {v.verdict}** | {claim.text} | "
+                f"{with_interval(v.estimate, v.low, v.high, _unit(task, claim))} |")
     rows = [line(claims[id], verdicts[id]) for id in first]
-    head = [f"`{saved['task']}`, on {saved['data']}, {len(saved['seeds'])} paired seeds: {count_sentence(list(verdicts.values()))}"]
+    head = [f"`{saved['task']}`, on {saved['data']}, {len(saved['seeds'])} paired seeds: "
+            f"{count_sentence(list(verdicts.values()))}"]
     return "\n".join([*head, "", "| verdict | claim | measured [95 %] |", "|---|---|---|", *rows])
 
 # %% ../../nbs/bench/07_report.ipynb #c48ddd83
 def template(family: str) -> Path:
-    "The report notebook of `family`: the one that ships with mlfixes, or the general one for families of other packages."
+    "The report notebook of `family`: its own, or the general one for families of other packages."
     find_task(family)
     folder = files("mlfixes.reports")
     own = folder / f"{family}.ipynb"
@@ -290,7 +349,10 @@ def this_interpreter():
     with tempfile.TemporaryDirectory() as folder:
         spec = Path(folder) / "kernels" / name / "kernel.json"
         spec.parent.mkdir(parents=True)
-        spec.write_text(json.dumps({"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"], "display_name": name, "language": "python"}))
+        spec.write_text(json.dumps({
+            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}",
+                     "--log-level=ERROR"],
+            "display_name": name, "language": "python"}))
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, old]))
         try: yield name
         finally: os.environ.pop("JUPYTER_PATH") if old is None else os.environ.update(JUPYTER_PATH=old)
@@ -302,71 +364,93 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> Path
     parameters = check_parameters(notebook, parameters)
     logging.getLogger("papermill").setLevel(logging.WARNING)
     with this_interpreter() as kernel:
-        papermill.execute_notebook(str(notebook), str(output), parameters, kernel_name=kernel, progress_bar=False, cwd=str(output.parent))
+        papermill.execute_notebook(str(notebook), str(output), parameters, kernel_name=kernel,
+                                   progress_bar=False, cwd=str(output.parent))
     return output
 
 
 def page(notebook: Path, title: str) -> str:
-    "An executed notebook as one static HTML page: prose and results, without code, scripts or outside addresses."
+    "An executed notebook as one static HTML page: prose and results, no code, scripts or outside addresses."
     import nbformat
     from nbconvert import HTMLExporter
     content = nbformat.read(notebook, 4)
     content.metadata.pop("widgets", None)
     for cell in content.cells:
         if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if not _noise(o)]
-    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True, anchor_link_text="")
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True,
+                            anchor_link_text="")
     body, _ = exporter.from_notebook_node(content)
-    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n<body><main>{body}</main></body></html>\n")
+    return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n"
+            f"<body><main>{body}</main></body></html>\n")
 
 # %% ../../nbs/bench/07_report.ipynb #e00b5323
 def _noise(output) -> bool:
-    "Whether an output is progress rather than result: text on stdout or stderr, or a widget, which would need a script."
+    "Whether an output is progress, not result: text on stdout or stderr, or a widget, which needs a script."
     return output.output_type == "stream" or any("widget" in kind for kind in output.get("data", ()))
 
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --paper: #fff; --box: #f6f8fa; --link: #0969da;
-  --good: #00664a; --bad: #a3410a; --open: #59636e }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9aa4af; --line: #3d444d; --paper: #0d1117; --box: #161b22; --link: #6cb2ff;
-  --good: #3fc79a; --bad: #f0955b; --open: #9aa4af } }
+:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0;
+  --paper: #fff; --box: #f6f8fa; --link: #0969da; --good: #00664a; --bad: #a3410a; --open: #59636e }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9aa4af; --line: #3d444d;
+  --paper: #0d1117; --box: #161b22; --link: #6cb2ff; --good: #3fc79a; --bad: #f0955b; --open: #9aa4af } }
 * { box-sizing: border-box }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; overflow-wrap: break-word }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, sans-serif; overflow-wrap: break-word }
 main { max-width: 54rem; margin: 0 auto; padding: 1.5rem 1rem 4rem }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: .5rem 0 } h2 { font-size: 1.3rem; margin: 2.5rem 0 .5rem; border-bottom: 1px solid var(--line); padding-bottom: .25rem }
-a { color: var(--link) } code, pre { font: .88em/1.5 ui-monospace, monospace } pre { background: var(--box); padding: .75rem 1rem; overflow-x: auto; border-radius: 6px }
-.mlf-question { font-size: 1.2rem; margin: .25rem 0 1rem } .mlf-note { border: 2px solid var(--bad); border-radius: 6px; padding: .5rem .75rem }
-.mlf-masthead dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .4rem 1.5rem; margin: 0; font-size: .86rem }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: .5rem 0 }
+h2 { font-size: 1.3rem; margin: 2.5rem 0 .5rem; border-bottom: 1px solid var(--line); padding-bottom: .25rem }
+a { color: var(--link) } code, pre { font: .88em/1.5 ui-monospace, monospace }
+pre { background: var(--box); padding: .75rem 1rem; overflow-x: auto; border-radius: 6px }
+.mlf-question { font-size: 1.2rem; margin: .25rem 0 1rem }
+.mlf-note { border: 2px solid var(--bad); border-radius: 6px; padding: .5rem .75rem }
+.mlf-masthead dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr));
+  gap: .4rem 1.5rem; margin: 0; font-size: .86rem }
 dt { color: var(--soft) } dd { margin: 0 }
-.mlf-box { background: var(--box); border: 1px solid var(--line); border-radius: 8px; padding: .25rem 1rem 1rem; margin: 1.5rem 0 }
-.mlf-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: .75rem; margin: 0 0 1rem }
-.mlf-card { background: var(--paper); border: 1px solid var(--line); border-radius: 6px; padding: .6rem .8rem } .mlf-card p { margin: .25rem 0 0 }
+.mlf-box { background: var(--box); border: 1px solid var(--line); border-radius: 8px;
+  padding: .25rem 1rem 1rem; margin: 1.5rem 0 }
+.mlf-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr));
+  gap: .75rem; margin: 0 0 1rem }
+.mlf-card { background: var(--paper); border: 1px solid var(--line); border-radius: 6px;
+  padding: .6rem .8rem }
+.mlf-card p { margin: .25rem 0 0 }
 details { margin-top: .75rem } summary { cursor: pointer; color: var(--link) }
 .mlf-data, .mlf-small { color: var(--soft) } .mlf-small { font-size: .85em }
 .mlf-scroll { overflow-x: auto } table.mlf { border-collapse: collapse; width: 100%; font-size: .9rem }
-table.mlf th, table.mlf td { text-align: left; vertical-align: top; padding: .45rem .6rem .45rem 0; border-bottom: 1px solid var(--line) }
+table.mlf th, table.mlf td { text-align: left; vertical-align: top; padding: .45rem .6rem .45rem 0;
+  border-bottom: 1px solid var(--line) }
 table.mlf th { color: var(--soft); font-weight: 600 }
-.mlf-badge { white-space: nowrap; font-weight: 600; color: var(--open) } .mlf-confirmed { color: var(--good) } .mlf-refuted { color: var(--bad) }
-figure { margin: 1.25rem 0 } figure svg { width: 100%; height: auto } figcaption { font-size: .9rem; color: var(--soft) }
-@media (max-width: 40rem) { table.mlf thead { position: absolute; left: -999rem } table.mlf tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line) }
+.mlf-badge { white-space: nowrap; font-weight: 600; color: var(--open) }
+.mlf-confirmed { color: var(--good) } .mlf-refuted { color: var(--bad) }
+figure { margin: 1.25rem 0 } figure svg { width: 100%; height: auto }
+figcaption { font-size: .9rem; color: var(--soft) }
+@media (max-width: 40rem) { table.mlf thead { position: absolute; left: -999rem }
+  table.mlf tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line) }
   table.mlf td { display: block; border: 0; padding: .1rem 0 } table.mlf td:empty { display: none }
-  table.mlf td:nth-child(n+3)::before { content: attr(data-label) ": "; color: var(--soft) } .mlf-box { padding: .25rem .75rem .75rem } }
+  table.mlf td:nth-child(n+3)::before { content: attr(data-label) ": "; color: var(--soft) }
+  .mlf-box { padding: .25rem .75rem .75rem } }
 @media print { main { max-width: none } }
 """.strip()
 
 # %% ../../nbs/bench/07_report.ipynb #aba3545b
-def run_report(family: str, out: Path, *, profile: str = "quick", seeds=None, store=None, jobs: int | None = None, engine: str = "local",
-               retry_failed: bool = False, parameters: Mapping[str, Any] | None = None) -> tuple[Study, Path]:
-    "Runs the study of `family`, executes its report and writes page and files into `out`; returns (study, page)."
+def run_report(family: str, out: Path, *, profile: str = "quick", seeds=None, store=None,
+               jobs: int | None = None, engine: str = "local", retry_failed: bool = False,
+               parameters: Mapping[str, Any] | None = None) -> tuple[Study, Path]:
+    "Runs the study of `family`, executes its report, writes page and files into `out`: (study, page)."
     notebook = template(family)
     parameters = check_parameters(notebook, parameters or {})
     if own := sorted({"family", "profile", "seeds", "store", "jobs"} & set(parameters)):
-        raise ValueError(f"parameter {own[0]!r} has an option of its own: use --{own[0]}, so that page and files agree")
+        raise ValueError(f"parameter {own[0]!r} has an option of its own: use --{own[0]}, "
+                         "so that page and files agree")
     study = Study(find_task(family), profile, seeds, store, engine, jobs)
     folder = writable(Path(out))
-    study.run(retry_failed=retry_failed)              # with a bar in the terminal; the notebook then finds every run in the store
+    # with a bar in the terminal; the notebook then finds every run in the store
+    study.run(retry_failed=retry_failed)
     # the notebook runs in another process: it gets the names of things, not the things
-    given = {"profile": profile, "seeds": list(study.seeds), "store": str(study.store.path.resolve()), "jobs": study.jobs}
+    given = {"profile": profile, "seeds": list(study.seeds), "store": str(study.store.path.resolve()),
+             "jobs": study.jobs}
     given |= {"family": family} if notebook.stem == "any_family" else {}
     done = execute(notebook, folder / f"{family}.ipynb", given | parameters)
     study.export(folder)
@@ -380,5 +464,7 @@ def writable(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder): pass
-    except OSError as error: raise OSError(f"the output folder {folder} cannot be written ({error.strerror}); name another one with --out") from error
+    except OSError as error:
+        raise OSError(f"the output folder {folder} cannot be written ({error.strerror}); "
+                      "name another one with --out") from error
     return folder.resolve()

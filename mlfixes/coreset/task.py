@@ -31,19 +31,25 @@ def _made(*names: str, **fields) -> Config:
 # %% ../../nbs/coreset/03_task.ipynb #826250c1
 _ALL = tuple(change.name for change in _CHANGES)
 _ARMS = {f"+{name}": _made(name) for name in _ALL} | {
-    "without stage 2": _made(*_ALL[1:]), "without refresh 3": _made(*_ALL[:-1]), "documented, 2x": _made(*_ALL, intermediate=2.),
-    "baseline, magnitude": _made(stage1="magnitude"), "+stage 2, magnitude": _made("stage 2", stage1="magnitude"),
+    "without stage 2": _made(*_ALL[1:]), "without refresh 3": _made(*_ALL[:-1]),
+    "documented, 2x": _made(*_ALL, intermediate=2.),
+    "baseline, magnitude": _made(stage1="magnitude"),
+    "+stage 2, magnitude": _made("stage 2", stage1="magnitude"),
     "documented, magnitude": _made(*_ALL, stage1="magnitude"), "baseline, random ties": _made(ties="random"),
-    "failing, random": _made(*_ALL, fail=True), "failing, entropy": _made(*_ALL, fail=True, fallback="entropy"),
-    "random once": _made(selector="random", refresh=0), "random every 10": _made(selector="random", refresh=10),
-    "random every 3": _made(selector="random", refresh=3), "random every epoch": _made(selector="random", refresh=1),
+    "failing, random": _made(*_ALL, fail=True),
+    "failing, entropy": _made(*_ALL, fail=True, fallback="entropy"),
+    "random once": _made(selector="random", refresh=0),
+    "random every 10": _made(selector="random", refresh=10),
+    "random every 3": _made(selector="random", refresh=3),
+    "random every epoch": _made(selector="random", refresh=1),
     "random every epoch, rate .1": _made(selector="random", refresh=1, lr=.1),
     "full data": _made(selector="full"),
-    "baseline, half": _made(budget=.5), "documented, half": _made(*_ALL, budget=.5), "random every epoch, half": _made(selector="random", refresh=1, budget=.5)}
+    "baseline, half": _made(budget=.5), "documented, half": _made(*_ALL, budget=.5),
+    "random every epoch, half": _made(selector="random", refresh=1, budget=.5)}
 
 # %% ../../nbs/coreset/03_task.ipynb #1fe8c06e
 def _scaling_loses_magnitudes() -> tuple[bool, str]:
-    "Whether dividing by the largest norm of a class, as the selection does, changes the ratios of the norms in that class."
+    "Whether dividing by the largest norm of a class, as selection does, changes the ratios of its norms."
     import numpy as np
     from mlfixes.coreset.selection import common_scale, gradient_features
     rng = np.random.default_rng(0)
@@ -51,7 +57,8 @@ def _scaling_loses_magnitudes() -> tuple[bool, str]:
     classes = [gradient_features(probs, y)[y == c] for c in range(10)]
     def ratios(features): return (norm := np.linalg.norm(features, axis=1)) / norm[0]
     change = max(float(np.abs(ratios(common_scale(f)) / ratios(f) - 1).max()) for f in classes)
-    return change > 1e-9, f"largest relative change of a ratio of two norms within a class, 500 random predictions: {change:.0e}"
+    return change > 1e-9, ("largest relative change of a ratio of two norms within a class, "
+                           f"500 random predictions: {change:.0e}")
 
 
 def _selects_500() -> tuple[bool, str]:
@@ -60,11 +67,13 @@ def _selects_500() -> tuple[bool, str]:
     from mlfixes.coreset.selection import select
     rng = np.random.default_rng(0)
     probs, y = rng.dirichlet(np.ones(10), 1000), np.arange(1000) % 10
-    index = select(probs, y, 500, features="uncertainty", scaling="none", stage2="diverse", weights="entropy", intermediate=1.5).index
+    index = select(probs, y, 500, features="uncertainty", scaling="none", stage2="diverse", weights="entropy",
+                   intermediate=1.5).index
     return len(set(index.tolist())) == 500, f"{len(set(index.tolist()))} different points of 1,000"
 
 # %% ../../nbs/coreset/03_task.ipynb #30f3180d
-_ELSEWHERE = "the document's data, model and budget are not given; a level or a size measured on other data says nothing about them"
+_ELSEWHERE = ("the document's data, model and budget are not given; "
+              "a level or a size measured on other data says nothing about them")
 _SUMMARY, _EXPECTED, _WHY = "executive summary", "expected performance improvements", "rationale for changes"
 
 
@@ -73,49 +82,81 @@ def _accuracy(id, text, source, arm="documented", reference="baseline", kind="su
 
 
 _CLAIMS = (
-    _accuracy("baseline-level", "The broken selection reaches 79.0 % validation accuracy.", _SUMMARY, "baseline", kind="reproduction", target=79., margin=1.,
-              transferable=False, reason=_ELSEWHERE),
-    _accuracy("random-level", "Random selection reaches 81.5 %.", _SUMMARY, "random once", kind="reproduction", target=81.5, margin=1.,
-              transferable=False, reason=_ELSEWHERE),
-    _accuracy("lost-by", "Random selection is ahead of the broken one by 2.5 points.", _SUMMARY, "random once", kind="gain", target=2.5,
-              transferable=False, reason=_ELSEWHERE),
-    _accuracy("lost-to-random-once", "The broken selection does worse than random; random is one subset for the whole training.", _SUMMARY, "random once"),
-    _accuracy("lost-to-random-epoch", "The broken selection does worse than random; random is a new subset every epoch.", _SUMMARY, "random every epoch"),
-    _accuracy("stage2", "Diversity in place of cutting the list short improves accuracy; stage 1 is a greedy order.", "fix 1; rationale", "+stage 2"),
-    _accuracy("stage2-magnitude", "The same; stage 1 ranks by magnitude.", "fix 1; rationale", "+stage 2, magnitude", "baseline, magnitude"),
-    _accuracy("main-cause", "The missing stage 2 is the main cause: mending it does more than all other changes together.", "fix 1", "+stage 2", "without stage 2"),
-    Claim("diversity", "Stage 2 avoids redundant choices: over a training, more of the pool is seen.", "fix 1; rationale", "superiority", "pool_seen", arm="+stage 2"),
-    _accuracy("features", "Predictions with entropy, margin and maximum are better features than raw gradients.", "fix 2; rationale", "+features"),
-    _accuracy("no-scaling", "Selection without scaling improves accuracy.", "fix 3; rationale", "+no scaling"),
-    Claim("scaling-loses", "Scaling by the largest norm loses information on magnitudes, within the class in which points are compared.", "fix 3; rationale", "deterministic", check=_scaling_loses_magnitudes),
-    _accuracy("fallback", "Where selection fails, the most uncertain points are better than random ones.", "fix 4", "failing, entropy", "failing, random"),
-    _accuracy("weights", "Weights by entropy improve training over uniform ones.", "fix 5", "+entropy weights"),
-    _accuracy("refresh", "Selecting every 3 epochs adapts better than every 10.", "configuration changes; expected improvements", "+refresh 3"),
-    _accuracy("ranking", "New features (impact high) do more than entropy weights (impact medium).", "fixes 2 and 5", "+features", "+entropy weights"),
-    Claim("unscaled-cost", "Dot products without scaling cost less.", "configuration changes", "superiority", "selection_seconds", arm="+no scaling"),
-    Claim("shortlist", "A shortlist of 1.5 times the target is cheaper than one of twice.", "configuration changes", "superiority", "selection_seconds", reference="documented, 2x"),
+    _accuracy("baseline-level", "The broken selection reaches 79.0 % validation accuracy.", _SUMMARY,
+              "baseline", kind="reproduction", target=79., margin=1., transferable=False, reason=_ELSEWHERE),
+    _accuracy("random-level", "Random selection reaches 81.5 %.", _SUMMARY, "random once",
+              kind="reproduction", target=81.5, margin=1., transferable=False, reason=_ELSEWHERE),
+    _accuracy("lost-by", "Random selection is ahead of the broken one by 2.5 points.", _SUMMARY,
+              "random once", kind="gain", target=2.5, transferable=False, reason=_ELSEWHERE),
+    _accuracy("lost-to-random-once", "The broken selection does worse than random; "
+              "random is one subset for the whole training.", _SUMMARY, "random once"),
+    _accuracy("lost-to-random-epoch", "The broken selection does worse than random; "
+              "random is a new subset every epoch.", _SUMMARY, "random every epoch"),
+    _accuracy("stage2", "Diversity in place of cutting the list short improves accuracy; "
+              "stage 1 is a greedy order.", "fix 1; rationale", "+stage 2"),
+    _accuracy("stage2-magnitude", "The same; stage 1 ranks by magnitude.", "fix 1; rationale",
+              "+stage 2, magnitude", "baseline, magnitude"),
+    _accuracy("main-cause", "The missing stage 2 is the main cause: "
+              "mending it does more than all other changes together.", "fix 1",
+              "+stage 2", "without stage 2"),
+    Claim("diversity", "Stage 2 avoids redundant choices: over a training, more of the pool is seen.",
+          "fix 1; rationale", "superiority", "pool_seen", arm="+stage 2"),
+    _accuracy("features", "Predictions with entropy, margin and maximum are better features than "
+              "raw gradients.", "fix 2; rationale", "+features"),
+    _accuracy("no-scaling", "Selection without scaling improves accuracy.", "fix 3; rationale",
+              "+no scaling"),
+    Claim("scaling-loses", "Scaling by the largest norm loses information on magnitudes, "
+          "within the class in which points are compared.", "fix 3; rationale", "deterministic",
+          check=_scaling_loses_magnitudes),
+    _accuracy("fallback", "Where selection fails, the most uncertain points are better than random ones.",
+              "fix 4", "failing, entropy", "failing, random"),
+    _accuracy("weights", "Weights by entropy improve training over uniform ones.", "fix 5",
+              "+entropy weights"),
+    _accuracy("refresh", "Selecting every 3 epochs adapts better than every 10.",
+              "configuration changes; expected improvements", "+refresh 3"),
+    _accuracy("ranking", "New features (impact high) do more than entropy weights (impact medium).",
+              "fixes 2 and 5", "+features", "+entropy weights"),
+    Claim("unscaled-cost", "Dot products without scaling cost less.", "configuration changes",
+          "superiority", "selection_seconds", arm="+no scaling"),
+    Claim("shortlist", "A shortlist of 1.5 times the target is cheaper than one of twice.",
+          "configuration changes", "superiority", "selection_seconds", reference="documented, 2x"),
     _accuracy("better", "The fix as a whole improves accuracy.", _EXPECTED),
-    _accuracy("gain", "It gains 2.5 points, from 79.0 to 81.5.", _EXPECTED, kind="gain", target=2.5, transferable=False, reason=_ELSEWHERE),
-    _accuracy("level", "It reaches at least 81.5 %.", _EXPECTED, kind="level", target=81.5, transferable=False, reason=_ELSEWHERE),
-    _accuracy("matches-random-once", "It matches or exceeds random; random is one subset for the whole training.", f"{_EXPECTED}; conclusion",
+    _accuracy("gain", "It gains 2.5 points, from 79.0 to 81.5.", _EXPECTED, kind="gain", target=2.5,
+              transferable=False, reason=_ELSEWHERE),
+    _accuracy("level", "It reaches at least 81.5 %.", _EXPECTED, kind="level", target=81.5,
+              transferable=False, reason=_ELSEWHERE),
+    _accuracy("matches-random-once", "It matches or exceeds random; "
+              "random is one subset for the whole training.", f"{_EXPECTED}; conclusion",
               reference="random once", kind="noninferiority", margin=.5),
-    _accuracy("matches-random-3", "It matches or exceeds random; random is a new subset as often as the fix selects.", f"{_EXPECTED}; conclusion",
+    _accuracy("matches-random-3", "It matches or exceeds random; "
+              "random is a new subset as often as the fix selects.", f"{_EXPECTED}; conclusion",
               reference="random every 3", kind="noninferiority", margin=.5),
-    _accuracy("matches-random-epoch", "It matches or exceeds random; random is a new subset every epoch.", f"{_EXPECTED}; conclusion",
+    _accuracy("matches-random-epoch", "It matches or exceeds random; "
+              "random is a new subset every epoch.", f"{_EXPECTED}; conclusion",
               reference="random every epoch", kind="noninferiority", margin=.5),
-    _accuracy("matches-random-best", "It matches or exceeds random; random is a new subset every epoch, at the learning rate that suits it best.",
-              f"{_EXPECTED}; conclusion", reference="random every epoch, rate .1", kind="noninferiority", margin=.5),
-    _accuracy("better-half", "The fix as a whole improves accuracy; the subset is one half.", _EXPECTED, "documented, half", "baseline, half"),
-    _accuracy("matches-random-half", "It matches or exceeds random; the subset is one half, random is a new one every epoch.", f"{_EXPECTED}; conclusion",
+    _accuracy("matches-random-best", "It matches or exceeds random; "
+              "random is a new subset every epoch, at the learning rate that suits it best.",
+              f"{_EXPECTED}; conclusion", reference="random every epoch, rate .1",
+              kind="noninferiority", margin=.5),
+    _accuracy("better-half", "The fix as a whole improves accuracy; the subset is one half.", _EXPECTED,
+              "documented, half", "baseline, half"),
+    _accuracy("matches-random-half", "It matches or exceeds random; "
+              "the subset is one half, random is a new one every epoch.", f"{_EXPECTED}; conclusion",
               "documented, half", "random every epoch, half", kind="noninferiority", margin=.5),
-    Claim("faster-each", "One selection of the fix is faster (every 10 epochs in both).", f"{_EXPECTED}; conclusion", "superiority", "selection_seconds", arm="without refresh 3"),
-    Claim("faster", "The fix spends less time on selection in all.", f"{_EXPECTED}; conclusion", "superiority", "selection_seconds"),
+    Claim("faster-each", "One selection of the fix is faster (every 10 epochs in both).",
+          f"{_EXPECTED}; conclusion", "superiority", "selection_seconds", arm="without refresh 3"),
+    Claim("faster", "The fix spends less time on selection in all.", f"{_EXPECTED}; conclusion",
+          "superiority", "selection_seconds"),
     Claim("informative", "The points selected are more informative.", _EXPECTED, "not_testable",
-          reason="no measure of information is given; what it should bring is tested by features and by better"),
-    Claim("model-states", "Uncertainty serves across model states and phases of training.", "rationale", "not_testable",
-          reason="needs selections compared at several phases of training; this study sees their sum at the end"),
-    Claim("half", "The fixed trainer selects 500 of 1,000 points.", "testing and validation", "deterministic", check=_selects_500),
-    Claim("weights-60-40", "Weights of 0.6 and 0.4 for uncertainty and diversity are a good start.", "next steps", "not_testable",
+          reason="no measure of information is given; "
+                 "what it should bring is tested by features and by better"),
+    Claim("model-states", "Uncertainty serves across model states and phases of training.", "rationale",
+          "not_testable", reason="needs selections compared at several phases of training; "
+                                 "this study sees their sum at the end"),
+    Claim("half", "The fixed trainer selects 500 of 1,000 points.", "testing and validation",
+          "deterministic", check=_selects_500),
+    Claim("weights-60-40", "Weights of 0.6 and 0.4 for uncertainty and diversity are a good start.",
+          "next steps", "not_testable",
           reason="needs a sweep over the two weights, which this study does not hold"))
 
 # %% ../../nbs/coreset/03_task.ipynb #02cfd12b
@@ -125,11 +166,13 @@ def prepare(config: Config):
     if config.dataset in SOURCES and SOURCES[config.dataset].file: fetch(config.dataset)
 
 
-task = Task("coreset", "A coreset selection did worse than random: do its documented fixes mend it?", Config, run,
-            arms=_ARMS, changes=_CHANGES, claims=_CLAIMS, curve="accuracy", assumptions=ASSUMPTIONS, prepare=prepare,
-            metrics={"accuracy": Metric("higher", "points"), "pool_seen": Metric("higher"), "weight_ess": Metric("higher"),
-                     "selection_seconds": Metric("lower", "s")},
+task = Task("coreset", "A coreset selection did worse than random: do its documented fixes mend it?",
+            Config, run, arms=_ARMS, changes=_CHANGES, claims=_CLAIMS, curve="accuracy",
+            assumptions=ASSUMPTIONS, prepare=prepare,
+            metrics={"accuracy": Metric("higher", "points"), "pool_seen": Metric("higher"),
+                     "weight_ess": Metric("higher"), "selection_seconds": Metric("lower", "s")},
             profiles={"quick": Profile(10), "standard": Profile(10, LETTER, attribution=True),
                       "test": Profile(2, {"steps": 60, "records": 10})},
             data="scikit-learn's handwritten digits, a tenth of 1,200 for training, a small MLP",
-            data_by_profile={"standard": "UCI letter recognition, a tenth of 10,000 for training, a small MLP"})
+            data_by_profile={"standard": "UCI letter recognition, a tenth of 10,000 for training, "
+                                         "a small MLP"})

@@ -15,7 +15,8 @@ import numpy as np
 
 from ..bench.task import Result, known
 from .data import split, stream
-from .selection import OPTIONS, Selection, SelectionFailed, entropy, random_subset, select, top_entropy
+from .selection import (OPTIONS, Selection, SelectionFailed, entropy, random_subset, select,
+                                       top_entropy)
 
 # %% auto #0
 __all__ = ['LETTER', 'ASSUMPTIONS', 'Config', 'network', 'rate', 'choose', 'batches', 'run']
@@ -230,11 +231,12 @@ ASSUMPTIONS = (
     "check selects 500 of 1,000.",
     "Data, model and optimiser are not given: two hidden layers of 128 units, SGD with momentum .9, "
     "weight decay 5e-4, batches of 64, on handwritten digits and UCI letter; the learning rate is one at "
-    "which no arm of the greedy reading collapsed on tuning seeds. Random alone would do best on digits at ten "
-    "times that rate: an arm shows it.",
-    "The number of epochs is not given. Every arm takes the same number of SGD steps, 800 on digits and 4,000 on letter, "
-    "somewhat more than CREST's 200 epochs of a tenth; an epoch is one pass over the subset. With twice the steps all "
-    "arms gain a little on letter, and entropy weights overtake uniform ones (tuning seeds).",
+    "which no arm of the greedy reading collapsed on tuning seeds. Random alone would do best on digits at "
+    "ten times that rate: an arm shows it.",
+    "The number of epochs is not given. Every arm takes the same number of SGD steps, 800 on digits and "
+    "4,000 on letter, somewhat more than CREST's 200 epochs of a tenth; an epoch is one pass over the "
+    "subset. With twice the steps all arms gain a little on letter, and entropy weights overtake uniform "
+    "ones (tuning seeds).",
     "The first two epochs train on random subsets, as CREST begins with random batches; before them "
     "predictions carry no information.",
     "How often the compared random selection is drawn is not said. It is run once for all, every 10 "
