@@ -76,7 +76,7 @@ class Change:
 @dataclass(frozen=True)
 class Profile:
     "The size of a study: how many seeds, what every arm overrides, and whether changes are attributed."
-    seeds: int = 10                                          # paired seeds
+    seeds: int | Iterable[int] = 10                          # how many paired seeds, or which
     set: Mapping[str, Any] = field(default_factory=dict)     # config overrides for every arm
     attribution: bool = False                                # also run the subsets of changes
 
