@@ -4,7 +4,7 @@ FAMILY ?= coreset
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup report reports test test-slow export execute lab record clean
+.PHONY: setup report reports test test-slow export readme lab record clean
 .DEFAULT_GOAL := report
 
 setup: $(READY)
@@ -34,8 +34,9 @@ export: setup        ## notebooks -> mlfixes/ and README.md
 	$(BIN)/nbdev_clean --fname reports
 	$(BIN)/python tools/site.py readme
 
-execute: setup       ## store fresh outputs in the notebooks
+readme: setup        ## run the front page and make README.md from it
 	$(BIN)/python tools/site.py execute
+	$(BIN)/python tools/site.py readme
 
 record: setup        ## run the `standard` study of FAMILY and keep its files
 	$(BIN)/mlfixes report $(FAMILY) --profile standard --record reports/recorded/$(FAMILY)
