@@ -266,7 +266,8 @@ def interactions_table(study: Study, metric: str | None = None, most: int = 3) -
     if not study.size.attribution or len(study.factors) > MAX_FACTORIAL: return Html("")
     unit = study.task.metrics[_metric(study, metric)].unit
     rows = [(f"{pair.first} with {pair.second}",
-             with_interval(pair.interaction, pair.low, pair.high, unit), "< .001" if pair.p_holm < .001 else f"{pair.p_holm:.3f}")
+             with_interval(pair.interaction, pair.low, pair.high, unit),
+             "< .001" if pair.p_holm < .001 else f"{pair.p_holm:.3f}")
             for pair in study.interactions(metric).head(most).itertuples()]
     return Html(table(["Pair", "Together more than apart [95 %]", "p (Holm)"], rows))
 
