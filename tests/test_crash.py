@@ -13,9 +13,11 @@ HERE = Path(__file__).parent
 
 
 def start(store, log, jobs=2, seconds=.2):
-    return subprocess.Popen(
-        [sys.executable, "-c", "import slow_task, sys; slow_task.main(*sys.argv[1:])", str(store), str(log),
-         str(jobs), str(seconds)], cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    "The study in a process of its own, which hears Ctrl-C even where the tests run in the background."
+    command = "import slow_task, sys; slow_task.main(*sys.argv[1:])"
+    return subprocess.Popen([sys.executable, "-c", command, str(store), str(log), str(jobs), str(seconds)], cwd=HERE,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def wait_for(condition, what, seconds=60):

@@ -44,7 +44,8 @@ def test_wheel_works_in_an_empty_folder(wheel, tmp_path):
     empty = tmp_path / "empty"; empty.mkdir()
     run = lambda *args: subprocess.run([str(python), "-c", "from mlfixes.cli import main; main()", *args],
                                        cwd=empty, capture_output=True, text=True, timeout=600,
-                                       env={**os.environ, "IN_TEST": "1", "XDG_CACHE_HOME": str(tmp_path)})
+                                       env={**os.environ, "IN_TEST": "1", "XDG_CACHE_HOME": str(tmp_path),
+                                            "JUPYTER_PATH": str(Path(sys.prefix) / "share/jupyter")})
     where = subprocess.run([str(python), "-c", "import mlfixes; print(mlfixes.__file__)"], cwd=empty,
                            capture_output=True, text=True).stdout
     assert where.startswith(str(own))
