@@ -12,7 +12,7 @@ from slow_task import study
 HERE = Path(__file__).parent
 
 
-def start(store, log, jobs=2, seconds=.2):
+def start(store, log, jobs=2, seconds=.5):
     "The study in a process of its own, which hears Ctrl-C even where the tests run in the background."
     command = "import slow_task, sys; slow_task.main(*sys.argv[1:])"
     return subprocess.Popen([sys.executable, "-c", command, str(store), str(log), str(jobs), str(seconds)], cwd=HERE,
@@ -68,7 +68,7 @@ def test_killed_study_goes_on(tmp_path, undisturbed):
     again = [e for e in events(log)[started:] if e[0] == "start"]
     assert len(again) == 10 - len(kept) and max(Counter(map(tuple, (e[1:3] for e in again))).values()) == 1
     assert sqlite3.connect(store).execute("pragma integrity_check").fetchone() == ("ok",)
-    assert_same_table(study(store, log, seconds=.2), undisturbed)
+    assert_same_table(study(store, log, seconds=.5), undisturbed)
 
 
 def test_killed_worker_costs_one_retry(tmp_path, undisturbed):
@@ -78,8 +78,8 @@ def test_killed_worker_costs_one_retry(tmp_path, undisturbed):
     os.kill(int(events(log)[-1][3]), signal.SIGKILL)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0 and "complete" in out, err
-    assert len(rows(store)) == 10 and study(store, log, seconds=.2).failures().empty
-    assert_same_table(study(store, log, seconds=.2), undisturbed)
+    assert len(rows(store)) == 10 and study(store, log, seconds=.5).failures().empty
+    assert_same_table(study(store, log, seconds=.5), undisturbed)
 
 
 def test_a_run_that_always_kills_its_worker_is_recorded_and_the_rest_finish(tmp_path):
@@ -102,7 +102,7 @@ def test_two_studies_share_a_store(tmp_path, undisturbed):
     results = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], results
     assert len(rows(store)) == 20       # the log is in the config, so each has ten runs of its own
-    assert_same_table(study(store, tmp_path / "log0", seconds=.2), undisturbed)
+    assert_same_table(study(store, tmp_path / "log0", seconds=.5), undisturbed)
 
 
 def test_two_studies_of_the_same_runs(tmp_path, undisturbed):
@@ -111,7 +111,7 @@ def test_two_studies_of_the_same_runs(tmp_path, undisturbed):
     results = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], results
     assert len(rows(store)) == 10                            # whoever commits first is kept
-    assert_same_table(study(store, log, seconds=.2), undisturbed)
+    assert_same_table(study(store, log, seconds=.5), undisturbed)
 
 
 def test_ctrl_c_keeps_finished_runs(tmp_path):
@@ -124,7 +124,7 @@ def test_ctrl_c_keeps_finished_runs(tmp_path):
     assert process.returncode != 0 and 2 <= kept < 10
     workers = {int(e[3]) for e in events(log)}
     wait_for(lambda: not any(map(alive, workers)), "workers to end")
-    study(store, log, seconds=.2).run()
+    study(store, log, seconds=.5).run()
     assert len(rows(store)) == 10
 
 
