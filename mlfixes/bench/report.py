@@ -5,11 +5,11 @@
 # %% ../../nbs/bench/07_report.ipynb #0da1f4f6
 from __future__ import annotations
 
-import html, json, math, os, shutil, sys, tempfile
+import html, json, math, os, sys, tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.resources import as_file, files
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def count_sentence(verdicts: Sequence[Verdict]) -> str:
 # %% ../../nbs/bench/07_report.ipynb #764fe80b
 def masthead(study: Study) -> Html:
     "The question, what it was measured on, what it cost, and what it ran with."
-    runs = {run.key: run for group in study.runs().values() for run in group}.values()
+    runs = study.unique_runs()
     failed, facts = sum(not run.ok for run in runs), environment()
     rows = {"Measured on": study.data or "not stated",
             "Seeds": f"{len(study.seeds)} paired seeds, {min(study.seeds)} to {max(study.seeds)}, "

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import csv, dataclasses, hashlib, itertools, json, os, platform, sys, time, warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np, pandas as pd
 
 from . import attribution as shapley, stats
-from .claims import JUDGED, Claim, Verdict
-from .store import Code, Run, Store, code_of, config_dict, run_key
-from .task import Metric, Task, end_with, execute, in_test, known
+from .claims import JUDGED, Verdict
+from .store import Run, Store, code_of, config_dict, run_key
+from .task import Task, end_with, execute, in_test, known
 
 # %% auto #0
 __all__ = ['ENGINES', 'COLUMNS', 'VERDICT_SEEDS', 'SCHEMA_VERSION', 'local_workers', 'run_all', 'curve_rows', 'run_rows',
@@ -79,15 +79,15 @@ def _until_broken(executor, jobs, submit, cells):
 def curve_rows(history: pd.DataFrame | None) -> dict[str, float]:
     "Slope per step, and rise over the last fifth, of every column of a learning curve."
     if history is None or len(history) < 2: return {}
-    steps = history.index.to_numpy(float)
     tail = history[history.index >= history.index[-1] - (history.index[-1] - history.index[0]) / 5]
-    slopes = {f"slope({column})": np.polyfit(steps, history[column].to_numpy(float), 1)[0]
-              for column in history}
+    slopes = {f"slope({column})": _slope(history[column]) for column in history}
     if len(tail) < 2: return slopes
     span = tail.index[-1] - tail.index[0]
-    return slopes | {
-        f"rise({column})": span * np.polyfit(tail.index.to_numpy(float), tail[column].to_numpy(float), 1)[0]
-        for column in history}
+    return slopes | {f"rise({column})": span * _slope(tail[column]) for column in history}
+
+
+def _slope(curve: pd.Series) -> float:
+    return np.polyfit(curve.index.to_numpy(float), curve.to_numpy(float), 1)[0]
 
 # %% ../../nbs/bench/04_study.ipynb #b6a37f91
 COLUMNS = ["task", "arm", "seed", "metric", "value", "seconds"]
@@ -221,7 +221,7 @@ def export(study: Study, folder: Path) -> Path:
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(f"the output folder {folder} cannot be written ({error}); name another one") from error
-    runs, verdicts = study.runs(), study.verdicts()
+    verdicts = study.verdicts()
     study.frame().to_csv(folder / "runs.csv", index=False)
     if len(failed := study.failures()): failed.to_csv(folder / "failures.csv", index=False)
     else: (folder / "failures.csv").unlink(missing_ok=True)
@@ -229,11 +229,11 @@ def export(study: Study, folder: Path) -> Path:
              "seeds": list(study.seeds), "data": study.data, "code": study.code.digest,
              "protocol": protocol_digest(study.task, study.profile)}
     _write_json(folder / "verdicts.json", facts | {"verdicts": [_plain(v.to_dict()) for v in verdicts]})
-    done = [run for group in runs.values() for run in group]
+    done = study.unique_runs()
     _write_json(folder / "environment.json", environment() | {
         "packages": dict(study.code.packages), "code": study.code.digest, "profile": study.profile,
-        "runs": len({run.key for run in done}), "failed_runs": len({run.key for run in done if not run.ok}),
-        "run_seconds": round(sum({run.key: run.seconds for run in done}.values()), 1),
+        "runs": len(done), "failed_runs": sum(not run.ok for run in done),
+        "run_seconds": round(sum(run.seconds for run in done), 1),
         "finished": max((_day(run.finished) for run in done), default="")})
     if max(study.seeds) >= VERDICT_SEEDS and not study.shrunken: _look(folder / "looks.csv", facts, verdicts)
     return folder
@@ -330,11 +330,10 @@ class Study:
 
     def _grid(self, arms=None) -> list[Cell]:
         "Every run that is asked for, once, seed by seed."
-        cells = {}
+        cells, every = {}, None if arms is None else self.arms()
+        chosen = every and {arm: every[known(arm, every, f"arm of task {self.task.name!r}:")] for arm in arms}
         for seed in self.seeds:
-            wanted = self.arms(seed) if arms is None else {
-                arm: self.arms()[known(arm, self.arms(), f"arm of task {self.task.name!r}:")] for arm in arms}
-            for config in wanted.values():
+            for config in (self.arms(seed) if chosen is None else chosen).values():
                 cell = Cell(run_key(self.task.name, self.profile, config, seed, self.code), config, seed)
                 cells.setdefault(cell.key, cell)
         return list(cells.values())
@@ -343,11 +342,13 @@ class Study:
         "(runs asked for, runs missing, seconds they will take or None where nothing comparable has run yet)."
         cells = self._grid(arms)
         missing = self._missing(cells)
-        known_seconds = self.store.seconds(self.task.name, self.profile)
-        if not known_seconds: return len(cells), len(missing), 0. if not missing else None
-        typical = float(np.mean(list(known_seconds.values())))
-        total = sum(known_seconds.get(json.dumps(config_dict(c.config)), typical) for c in missing)
-        return len(cells), len(missing), total / self.jobs
+        return len(cells), len(missing), self._cost(missing)
+
+    def _cost(self, missing) -> float | None:
+        earlier = self.store.seconds(self.task.name, self.profile)
+        if not earlier: return 0. if not missing else None
+        typical = float(np.mean(list(earlier.values())))
+        return sum(earlier.get(json.dumps(config_dict(c.config)), typical) for c in missing) / self.jobs
 
     def _missing(self, cells):
         there = self.store.get(cell.key for cell in cells)
@@ -365,8 +366,8 @@ class Study:
         if missing and self.task.prepare:
             for config in {json.dumps(config_dict(cell.config)): cell.config for cell in missing}.values():
                 self.task.prepare(config)
-        if missing: self._work(cells, missing, self.estimate(arms)[2])
-        self._warn(arms)
+        if missing: self._work(cells, missing, self._cost(missing))
+        self._warn(cells)
         return self
 
     def _work(self, cells, missing, seconds):
@@ -382,9 +383,8 @@ class Study:
                                    cell.seed, took, result, error, self.code.digest, self.code.packages))
                 bar.update()
 
-    def _warn(self, arms):
+    def _warn(self, cells):
         "Tells of failed runs and of seeds that change nothing."
-        cells = self._grid(arms)
         there = self.store.get(cell.key for cell in cells)
         runs = [there[cell.key] for cell in cells if cell.key in there]
         if failed := [run for run in runs if not run.ok]:
@@ -407,6 +407,10 @@ class Study:
         for arm, key in cells:
             if key in there: found.setdefault(arm, []).append(there[key])
         return found
+
+    def unique_runs(self) -> list[Run]:
+        "The finished runs, each once even where two arms share it."
+        return list({run.key: run for group in self.runs().values() for run in group}.values())
 
     def frame(self) -> pd.DataFrame:
         "The long table of finished runs: task, arm, seed, metric, value, seconds; read once per `run`."
