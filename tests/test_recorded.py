@@ -32,7 +32,7 @@ def test_verdicts_follow_from_runs(folder):
         pytest.skip(f"the record of {folder.name} is older than its claims or arms: "
                     f"make record FAMILY={folder.name}")
     derived = [v.to_dict() for v in judge_claims(task, pd.read_csv(folder / "runs.csv"), saved["data"],
-                                                 saved["seeds"])]
+                                                 saved["seeds"], saved.get("seeds_by_arm"))]
     wrong = [f"{new['claim']}.{key}: {old[key]} in verdicts.json, {new[key]} from runs.csv"
              for old, new in zip(saved["verdicts"], derived, strict=True)
              for key in new if not same(old[key], new[key])]
@@ -52,7 +52,8 @@ def test_looks_hold_the_record(folder):
     "The seeds of the record were looked at; no protocol was, on seeds that an earlier one had used."
     saved, looks = (json.loads((folder / "verdicts.json").read_text()),
                     list(csv.DictReader((folder / "looks.csv").open())))
-    assert (seeds_of(looks[-1]["seeds"]) == set(saved["seeds"])
+    planned = set(saved["seeds"]).union(*saved.get("seeds_by_arm", {}).values())
+    assert (seeds_of(looks[-1]["seeds"]) == planned
             and looks[-1]["digest"] == f"{saved['protocol'][:12]}+{saved['code'][:12]}")
     for earlier, later in itertools.combinations(looks, 2):
         fresh = not seeds_of(earlier["seeds"]) & seeds_of(later["seeds"])
@@ -69,5 +70,6 @@ def test_an_edited_record_is_found(tmp_path):
     metric = next(iter(task.metrics))
     row = frame[(frame.arm == "documented") & (frame.metric == metric)].index[0]
     frame.loc[row, "value"] += 1
-    derived = [v.to_dict() for v in judge_claims(task, frame, saved["data"], saved["seeds"])]
+    derived = [v.to_dict() for v in judge_claims(task, frame, saved["data"], saved["seeds"],
+                                                 saved.get("seeds_by_arm"))]
     assert any(not same(old[key], new[key]) for old, new in zip(saved["verdicts"], derived) for key in new)

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/bench/index.ipynb #b8dfee12
 _WHERE = {"task": ("Change", "Metric", "Profile", "Result", "Task", "families", "find_task"),
-          "claims": ("Claim", "Verdict"),
+          "claims": ("Claim", "Given", "Verdict"),
           "stats": ("Interval", "Judgement", "judge_scores", "paired_interval", "plan"),
           "store": ("Store", "StoreError"), "study": ("Study",)}
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

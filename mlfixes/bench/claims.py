@@ -5,12 +5,33 @@
 # %% ../../nbs/bench/01_claims.ipynb #f6663ebb
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 # %% auto #0
-__all__ = ['KINDS', 'PAIRED', 'JUDGED', 'VERDICTS', 'Claim', 'Verdict']
+__all__ = ['KINDS', 'PAIRED', 'JUDGED', 'VERDICTS', 'Given', 'Claim', 'Verdict']
+
+# %% ../../nbs/bench/01_claims.ipynb #bfd181b5
+@dataclass(frozen=True)
+class Given:
+    "What must hold of a claim's arm for the claim to mean anything."
+    metric: str        # a metric of the task
+    at_least: float    # least mean over the judged seeds, in the metric's unit
+    otherwise: str     # what is the case where it is not reached, in few words: "no selection"
+
+    def __post_init__(self):
+        if not (self.metric and self.otherwise and math.isfinite(self.at_least)):
+            raise ValueError(f"{self}; expected a metric, a finite minimum, and in `otherwise` the few words "
+                             "that say what is the case where it is not reached")
+
+    def unmet(self, mean: float) -> str:
+        "Why the claim is not tested where the metric's mean is `mean`, or ''."
+        if not mean < self.at_least: return ""
+        short = f"{mean:.3g}"
+        return (f"{self.otherwise}: mean {self.metric} {mean if float(short) >= self.at_least else short} "
+                f"< {self.at_least:g}")
 
 # %% ../../nbs/bench/01_claims.ipynb #bb1cf993
 KINDS = {"gain": "arm beats reference by at least the target",
@@ -45,6 +66,7 @@ class Claim:
     transferable: bool = True           # False: stand-in data says nothing of this level or size
     reason: str = ""                    # why it is not testable or not transferable
     check: Callable[[], tuple[bool, str]] | None = None   # of `deterministic`: computes (holds, evidence)
+    given: Given | None = None          # what it presupposes of its arm; not tested where that fails
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -52,6 +74,7 @@ class Claim:
         if problem := self._problem(): raise ValueError(f"claim {self.id!r} of kind {self.kind!r} {problem}")
 
     def _problem(self) -> str:
+        if self.given and not self.needs: return "rests on no runs, so nothing can be `given`"
         if self.kind == "not_testable": return "" if self.reason else "needs `reason`: say what is missing"
         if self.kind == "deterministic":
             return "" if self.check else "needs `check`, a function that computes (holds, evidence)"

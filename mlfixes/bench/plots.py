@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlfixes.bench.stats import Interval
 
 # %% auto #0
-__all__ = ['COLORS', 'GREY', 'MARKS', 'arm_color', 'paired_plot', 'difference_plot', 'arms_plot', 'forest_plot',
+__all__ = ['COLORS', 'GREY', 'MARKS', 'arm_color', 'paired_plot', 'difference_plot', 'arms_plot', 'forest_plot', 'matrix_plot',
            'attribution_plot', 'curves_plot', 'Html', 'figure']
 
 # %% ../../nbs/bench/06_plots.ipynb #c87dae0d
@@ -64,11 +64,12 @@ def _tidy(ax, yticks=True):
     return ax
 
 
-def _canvas(height, rows=(1,)):
-    "A figure and its axes, one under the other, as high as `rows` in proportion."
+def _canvas(height, rows=(1,), columns=1):
+    "A figure and its axes: one under the other, as high as `rows` in proportion, or `columns` on one scale."
     fig = _Canvas(figsize=(_WIDTH, height), layout="constrained", facecolor="white")
-    axes = fig.subplots(len(rows), 1, squeeze=False, gridspec_kw={"height_ratios": rows})[:, 0]
-    return fig, [_tidy(ax) for ax in axes]
+    axes = fig.subplots(len(rows), columns, squeeze=False, sharex=columns > 1, sharey=columns > 1,
+                        gridspec_kw={"height_ratios": rows})
+    return fig, [_tidy(ax) for ax in axes.flat]
 
 
 def _number(x: float, sign: bool = False, column: bool = False) -> str:
@@ -218,7 +219,11 @@ _ALIKE = {"superiority": "gain", "noninferiority": "gain",    # kinds that share
 def _scale(claim, verdict, metrics):
     "The heading of the axis on which `claim` is drawn."
     if claim.kind == "deterministic": return "exact checks, without seeds"
-    if not _finite(verdict.estimate): return "without runs"
+    return _axis(claim, metrics) if _finite(verdict.estimate) else "without runs"
+
+
+def _axis(claim, metrics):
+    "The quantity that `claim` speaks of, with its unit."
     unit = metrics[claim.metric].unit if claim.metric in metrics else ""
     return _HEADS[_ALIKE.get(claim.kind, claim.kind)].format(claim.metric, f" ({unit})" if unit else "")
 
@@ -231,10 +236,12 @@ def _claimed(claim):
     return target, target
 
 
-def _claim_row(ax, y, claim, verdict):
-    "What was claimed and what was measured at height `y`, with the verdict's word."
-    grey = verdict.verdict in ("not tested", "not transferable")
-    _side(ax, y, verdict.verdict, GREY if grey else _INK)
+def _word_color(verdict): return GREY if verdict.verdict in ("not tested", "not transferable") else _INK
+
+
+def _claim_marks(ax, y, claim, verdict):
+    "What was claimed and what was measured at height `y`."
+    grey = _word_color(verdict) == GREY
     if not _finite(verdict.estimate): return
     low, high = _claimed(claim)
     if low < high: ax.plot([low, high], [y, y], color=_INK, lw=11, alpha=.25, solid_capstyle="butt", zorder=1)
@@ -243,9 +250,15 @@ def _claim_row(ax, y, claim, verdict):
     _bar(ax, verdict, y, GREY if grey else arm_color(claim.arm), MARKS[verdict.verdict], hollow=hollow)
 
 
-def _places(labels):
+def _claim_row(ax, y, claim, verdict):
+    "One row: claimed, measured, and the verdict's word beside."
+    _side(ax, y, verdict.verdict, _word_color(verdict))
+    _claim_marks(ax, y, claim, verdict)
+
+
+def _places(labels, least=1.):
     "The labels, the middle of each one's row, and the height of all rows, in rows of one line."
-    heights = np.array([1 + .6 * label.count("\n") for label in labels])
+    heights = np.array([max(least, 1 + .6 * label.count("\n")) for label in labels])
     return labels, np.cumsum(heights) - heights / 2, heights.sum()
 
 
@@ -289,6 +302,58 @@ def forest_plot(verdicts: Sequence[Verdict],             # one a claim
         _heading(ax, heading)
     shown = [row for _, group in ordered for row in group if _finite(row[1].estimate)]
     if shown: _forest_legend(fig, shown)
+    return fig
+
+# %% ../../nbs/bench/06_plots.ipynb #6bcadb56
+_MOST_COLUMNS = 3    # more are not legible on a phone
+
+
+def _matrix_axis(claims, metrics):
+    "The scale that all of `claims` share."
+    axes = {_axis(claim, metrics): claim.id for claim in claims}
+    if len(axes) > 1:
+        raise ValueError("the cells of a matrix share one scale, and these do not: "
+                         + "; ".join(f"{id!r} is on {axis!r}" for axis, id in axes.items())
+                         + "; draw one figure a scale")
+    return next(iter(axes))
+
+
+def _matrix_cell(ax, y, cell):
+    "One cell of several columns: the word above, claimed and measured below; a dash where there is none."
+    word, color = (cell[1].verdict, _word_color(cell[1])) if cell else ("\N{EN DASH}", GREY)
+    ax.text(.02, y - .5, word, transform=ax.get_yaxis_transform(), va="center", fontsize=_SMALL, color=color)
+    if cell: _claim_marks(ax, y + .3, *cell)
+
+
+def _matrix_rows(ax, ys, rows, alone):
+    "The cells of one column at the heights `ys`."
+    for y, cell in zip(ys, rows):
+        if alone and cell: _claim_row(ax, y, *cell)
+        else: _matrix_cell(ax, y, cell)
+    ax.tick_params(axis="y", length=0)
+    ax.margins(x=.08)
+
+# %% ../../nbs/bench/06_plots.ipynb #46354602
+def matrix_plot(cells: Mapping[str, Mapping[str, tuple[Claim, Verdict]]], # row -> column -> what decides it
+                metrics: Mapping[str, Metric] | None = None,              # for their unit
+                ) -> Figure:
+    "Claims as rows x columns on one scale: interval, what was claimed, and the verdict's word."
+    columns = list(dict.fromkeys(column for row in cells.values() for column in row))
+    if not 1 <= len(columns) <= _MOST_COLUMNS:
+        raise ValueError(f"the cells have {len(columns)} columns; expected 1 to {_MOST_COLUMNS}: "
+                         "make the others rows")
+    shown = [cell for row in cells.values() for cell in row.values()]
+    heading, alone = _matrix_axis([claim for claim, _ in shown], metrics or {}), len(columns) == 1
+    labels, ys, tall = _places([_wrap(row, 26 if alone else 15) for row in cells], 1. if alone else 2.)
+    fig, axes = _canvas(1.2 + .27 * tall, columns=len(columns))
+    for ax, column in zip(axes, columns):
+        _matrix_rows(ax, ys, [row.get(column) for row in cells.values()], alone)
+        ax.xaxis.set_major_locator(MaxNLocator(6 - len(columns) - (not alone)))
+        ax.set_title(_wrap(column, 52 // len(columns)), loc="left", fontsize=_SMALL, color=_INK, pad=8)
+    axes[0].set_yticks(ys, labels)
+    axes[0].set_ylim(tall, 0)
+    fig.supxlabel(heading, **_SMALL_INK)
+    _forest_legend(fig, shown)
     return fig
 
 # %% ../../nbs/bench/06_plots.ipynb #e1974684

@@ -17,15 +17,15 @@ from . import plots, stats
 from .attribution import MAX_FACTORIAL
 from .claims import JUDGED, KINDS, VERDICTS, Claim, Verdict
 from .plots import Html, figure
-from .study import Study, duration, environment, family_size, scores
+from .study import Study, count_text, duration, environment, family_size, scores
 from .task import Task, find_task, known
 
 # %% auto #0
 __all__ = ['MARKS', 'STYLE', 'rounded', 'with_interval', 'table', 'badge', 'count_sentence', 'masthead', 'target_text',
            'verdict_box', 'claims_table', 'changes_table', 'assumptions', 'paired_figure', 'difference_figure',
-           'arms_figure', 'curves_figure', 'forest_figure', 'attribution_figure', 'interactions_table', 'power_table',
-           'failures_table', 'rerun', 'recorded', 'template', 'check_parameters', 'this_interpreter', 'execute', 'page',
-           'run_report', 'writable']
+           'arms_figure', 'curves_figure', 'forest_figure', 'matrix_figure', 'matrix_table', 'metric_table',
+           'attribution_figure', 'interactions_table', 'power_table', 'failures_table', 'rerun', 'recorded', 'template',
+           'check_parameters', 'this_interpreter', 'execute', 'page', 'run_report', 'writable']
 
 # %% ../../nbs/bench/07_report.ipynb #3d4de155
 def rounded(value: float | None, low: float | None = None, high: float | None = None) -> str:
@@ -46,12 +46,14 @@ def with_interval(value: float | None, low: float | None, high: float | None, un
     return f"{text} {unit}".strip()
 
 # %% ../../nbs/bench/07_report.ipynb #a861d1c1
-def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "",
+          named: int = 2,     # on a phone, where rows are stacked, cells from this one on repeat their header
+          ) -> str:
     "An HTML table; cells that are `Html` are placed as they are, all others are escaped."
     def text(value): return value._repr_html_() if hasattr(value, "_repr_html_") else html.escape(str(value))
     def row_html(row):
-        return "".join(f'<td data-label="{html.escape(name)}">{text(value)}</td>'
-                       for name, value in zip(header, row))
+        names = [""] * named + [f' data-label="{html.escape(name)}"' for name in header[named:]]
+        return "".join(f"<td{name}>{text(value)}</td>" for name, value in zip(names, row))
     body = "".join(f"<tr>{row_html(row)}</tr>" for row in rows)
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in header)
     title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
@@ -81,8 +83,10 @@ def masthead(study: Study) -> Html:
     runs = study.unique_runs()
     failed, facts = sum(not run.ok for run in runs), environment()
     rows = {"Measured on": study.data or "not stated",
-            "Seeds": f"{len(study.seeds)} paired seeds, {min(study.seeds)} to {max(study.seeds)}, "
-                     "the same for every arm",
+            "Seeds": f"{count_text(study.seeds, study.seeds_by_arm)} paired seeds, "
+                     f"{min(study.all_seeds)} to {max(study.all_seeds)}, "
+                     + ("two arms are compared on those that both have" if study.seeds_by_arm
+                        else "the same for every arm"),
             "Runs": f"{len(runs)} ({failed} failed), "
                     f"{duration(sum(run.seconds for run in runs))} of computing",
             "Profile": study.profile,
@@ -119,9 +123,8 @@ def verdict_box(study: Study, *first: str) -> Html:
     claims = {claim.id: claim for claim in study.task.claims}
     cards = "".join(_card(study.task, claims[known(id, claims, "claim")], verdicts[id]) for id in first)
     order = sorted(claims, key=lambda id: VERDICTS.index(verdicts[id].verdict))
-    judged = [_verdict_row(study.task, claims[id], verdicts[id]) for id in order
-              if verdicts[id].verdict in JUDGED]
-    others = [_verdict_row(study.task, claims[id], verdicts[id]) for id in order
+    judged = [_verdict_row(study, claims[id], verdicts[id]) for id in order if verdicts[id].verdict in JUDGED]
+    others = [_verdict_row(study, claims[id], verdicts[id]) for id in order
               if verdicts[id].verdict not in JUDGED]
     header = ["Verdict", "Claim", "Measured, with interval", "Needed"]
     data = (f' <span class="mlf-data">Measured on {html.escape(study.data)}; the verdicts hold there.</span>'
@@ -140,10 +143,11 @@ def _card(task, claim, v):
             f'{html.escape(with_interval(v.estimate, v.low, v.high, _unit(task, claim)))}</p></div>')
 
 
-def _verdict_row(task, claim, v):
+def _verdict_row(study, claim, v):
+    task, seeds = study.task, f", {v.n} seeds" if study.seeds_by_arm and v.n else ""
     compared = ("" if not claim.needs else
                 f'<br><span class="mlf-small">{html.escape(_compared(claim))}, '
-                f'{html.escape(claim.metric)}</span>')
+                f'{html.escape(claim.metric)}{seeds}</span>')
     text = Html(f'<span id="claim-{html.escape(claim.id)}">{html.escape(claim.text)}</span>{compared}')
     number = html.escape(with_interval(v.estimate, v.low, v.high, _unit(task, claim)))
     reason = f'<span class="mlf-small">{html.escape(v.reason)}</span>' if v.reason else ""
@@ -159,8 +163,15 @@ def _unit(task, claim):
 def claims_table(task: Task) -> Html:
     "The claims as the document made them: where each stands and how it is tested."
     rows = [(Html(f"<code>{html.escape(c.id)}</code>"), c.text, c.source,
-             f"{c.kind.replace('_', ' ')}: {KINDS[c.kind]}") for c in task.claims]
+             f"{c.kind.replace('_', ' ')}: {KINDS[c.kind]}{_presupposes(c)}") for c in task.claims]
     return Html(table(["Claim", "In our words", "Where it stands", "How it is tested"], rows))
+
+
+def _presupposes(claim) -> str:
+    "What must hold for `claim` to be judged."
+    given = claim.given
+    if not given: return ""
+    return f"; judged where mean {given.metric} of {claim.arm} \N{GREATER-THAN OR EQUAL TO} {given.at_least:g}"
 
 
 def changes_table(task: Task) -> Html:
@@ -180,11 +191,17 @@ def assumptions(task: Task) -> Html:
 def _metric(study, metric): return metric or next(iter(study.task.metrics))
 
 
+def _shared(study, metric, arms):
+    "Seeds x arms of `metric`, for the seeds planned for all of `arms`."
+    wide = scores(study.frame(), metric)
+    return wide[wide.index.isin(study.shared_seeds(*arms))]
+
+
 def paired_figure(study: Study, arm: str = "documented", baseline: str = "baseline",
                   metric: str | None = None) -> Html:
     "Every seed in both arms."
     metric = _metric(study, metric)
-    rule, wide = study.task.metrics[metric], scores(study.frame(), metric)
+    rule, wide = study.task.metrics[metric], _shared(study, metric, (arm, baseline))
     won = int((rule.sign * (wide[arm] - wide[baseline]) > 0).sum())
     text = f"{arm} scores better than {baseline} on {won} of {len(wide[[arm, baseline]].dropna())} seeds."
     return figure(plots.paired_plot(wide, baseline, arm, rule.unit, rule.better, metric),
@@ -195,7 +212,7 @@ def difference_figure(study: Study, arm: str = "documented", baseline: str = "ba
                       metric: str | None = None, target: float | None = None) -> Html:
     "The difference of every seed, its mean and interval, and the target."
     metric = _metric(study, metric)
-    rule, wide = study.task.metrics[metric], scores(study.frame(), metric)
+    rule, wide = study.task.metrics[metric], _shared(study, metric, (arm, baseline))
     differences = (rule.sign * (wide[arm] - wide[baseline])).dropna()
     if len(differences) < 2: return Html("<p>Fewer than two paired seeds: no interval.</p>")
     same = [c.id for c in study.task.claims if c.paired and c.kind != "ratio"
@@ -212,17 +229,19 @@ def difference_figure(study: Study, arm: str = "documented", baseline: str = "ba
 def arms_figure(study: Study, arms: Sequence[str] | None = None, metric: str | None = None) -> Html:
     "Every arm with its mean and interval."
     metric = _metric(study, metric)
-    rule, wide = study.task.metrics[metric], scores(study.frame(), metric)
-    wide = wide[[arm for arm in (study.task.arms if arms is None else arms) if arm in wide]]
+    arms = list(study.task.arms if arms is None else arms)
+    rule, wide = study.task.metrics[metric], _shared(study, metric, arms)
+    wide = wide[[arm for arm in arms if arm in wide]]
     intervals = {arm: stats.mean_interval(wide[arm].dropna(), seed=f"{arm}-{metric}")
                  for arm in wide if wide[arm].count() > 1}
-    if not intervals: return Html("<p>Fewer than two seeds: no intervals.</p>")
+    if not intervals: return Html("<p>Fewer than two seeds that all these arms have: no intervals.</p>")
     best = sorted(intervals, key=lambda arm: -rule.sign * intervals[arm].estimate)
     text = (f"best {best[0]} ({rounded(intervals[best[0]].estimate)}), "
             f"last {best[-1]} ({rounded(intervals[best[-1]].estimate)})")
     return figure(plots.arms_plot(wide[list(intervals)], intervals, metric, rule.unit, rule.better),
-                  f"{metric.capitalize()} of every arm: "
-                  f"dots are seeds, bars 95 % intervals of the mean; {text}.", f"{metric} by arm: {text}.")
+                  f"{metric.capitalize()} of every arm: dots are seeds"
+                  f"{f' ({len(wide)} that all have)' * bool(study.seeds_by_arm)}, "
+                  f"bars 95 % intervals of the mean; {text}.", f"{metric} by arm: {text}.")
 
 
 def curves_figure(study: Study, column: str, arms: Sequence[str]) -> Html:
@@ -245,7 +264,73 @@ def forest_figure(study: Study) -> Html:
                   "Every judged claim: what was measured, with its interval, against what was claimed.",
                   count_sentence(verdicts))
 
+# %% ../../nbs/bench/07_report.ipynb #5819febf
+def _cells(study, cells):
+    "Row -> column -> (claim, verdict); a lone column has no name."
+    claims, verdicts = {c.id: c for c in study.task.claims}, {v.claim: v for v in study.verdicts()}
+    def cell(id): return claims[known(id, claims, "claim")], verdicts[id]
+    return {row: {column: cell(id) for column, id in ({"": ids} if isinstance(ids, str) else ids).items()}
+            for row, ids in cells.items()}
 
+
+def matrix_figure(study: Study,
+                  cells: Mapping[str, str | Mapping[str, str]], # row -> (column ->) id of a claim
+                  caption: str = "",                            # the message, without a full stop
+                  ) -> Html:
+    "The verdicts of some claims as rows x columns, with your own words for both."
+    found = _cells(study, cells)
+    caption = caption or "What was measured in each situation, with its interval, against what was claimed"
+    said = count_sentence(list({v.claim: v for row in found.values() for _, v in row.values()}.values()))
+    return figure(plots.matrix_plot(found, study.task.metrics), f"{caption}. {said}", f"{caption}. {said}")
+
+
+def matrix_table(study: Study,
+                 cells: Mapping[str, str | Mapping[str, str]], # as of `matrix_figure`
+                 ) -> Html:
+    "The same in numbers: verdict, estimate with interval, and the reason where there is one."
+    found = _cells(study, cells)
+    columns = list(dict.fromkeys(column for row in found.values() for column in row))
+    rows = [(label, *(_matrix_cell(study, *row[c]) if c in row else "\N{EN DASH}" for c in columns))
+            for label, row in found.items()]
+    return Html(table(["", *(column or "Verdict" for column in columns)], rows, named=1))
+
+
+def _matrix_cell(study, claim, v):
+    number = html.escape(with_interval(v.estimate, v.low, v.high, _unit(study.task, claim)))
+    small = [html.escape(f"needed {target_text(claim, _unit(study.task, claim))}, {v.n} seeds")] * (v.n > 0)
+    lines = [badge(v.verdict).text, number, *(f'<span class="mlf-small">{text}</span>' for text in
+                                             [*small, html.escape(v.reason)] if text)]
+    return Html("<br>".join(filter(None, lines)))
+
+# %% ../../nbs/bench/07_report.ipynb #aba3545b
+def metric_table(study: Study,
+                 arms: Sequence[str],                 # in the order of the rows
+                 metrics: Sequence[str] | None = None, # None: all that the task declares
+                 ) -> Html:
+    "Mean and 95 % interval of `metrics` for `arms`, on the seeds that all of these arms have."
+    frame = study.frame()
+    metrics = [known(m, [*study.task.metrics, *frame.metric.unique()], "metric") for m in
+               (study.task.metrics if metrics is None else metrics)]
+    for arm in arms: known(arm, study.arms(), f"arm of task {study.task.name!r}:")
+    wide = {metric: _shared(study, metric, arms) for metric in metrics}
+    rows = [(arm, *(_mean_cell(wide[metric], arm, metric) for metric in metrics)) for arm in arms]
+    units = {m: study.task.metrics[m].unit for m in metrics if m in study.task.metrics}
+    header = [f"{m} ({units[m]})" if units.get(m) else m for m in metrics]
+    caption = f"mean [95 %] over {len(study.shared_seeds(*arms))} seeds"
+    return Html(table(["Arm", *header], rows, caption, named=1))
+
+
+def _mean_cell(wide, arm, metric) -> str:
+    "'1.20 [0.90, 1.50]', and how many seeds gave a number where some did not."
+    if arm not in wide: return "not run"
+    values = wide[arm].dropna()
+    lost = f" ({len(values)} of {len(wide)} seeds)" if len(values) < len(wide) else ""
+    if not len(values): return f"failed{lost}"
+    if len(values) == 1: return f"{rounded(values.iloc[0])}{lost}"
+    interval = stats.mean_interval(values, seed=f"{arm}-{metric}")
+    return with_interval(interval.estimate, interval.low, interval.high) + lost
+
+# %% ../../nbs/bench/07_report.ipynb #b20a9c26
 _NO_SUBSETS = Html("<p>This profile runs each change alone, not all subsets of them; "
                    "the profile <code>standard</code> shares the gain out.</p>")
 
@@ -271,26 +356,26 @@ def interactions_table(study: Study, metric: str | None = None, most: int = 3) -
             for pair in study.interactions(metric).head(most).itertuples()]
     return Html(table(["Pair", "Together more than apart [95 %]", "p (Holm)"], rows))
 
-# %% ../../nbs/bench/07_report.ipynb #5819febf
+# %% ../../nbs/bench/07_report.ipynb #e00b5323
 def power_table(study: Study) -> Html:
     "Per paired claim: spread, smallest effect found 8 times in 10 (corrected), seeds to settle an open one."
     rows = [row for claim, v in zip(study.task.claims, study.verdicts())
             if claim.paired and claim.kind != "ratio" and (row := _power_row(study, claim, v))]
-    return Html(table(["Claim", "Verdict", "Spread over seeds", "Smallest effect found 8 times in 10",
-                       "Seeds to settle it"], rows))
+    return Html(table(["Claim", "Verdict", "Spread over seeds", "Seeds",
+                       "Smallest effect found 8 times in 10", "Seeds to settle it"], rows))
 
 
 def _power_row(study, claim, v):
-    wide, rule = scores(study.frame(), claim.metric), study.task.metrics[claim.metric]
+    wide, rule = _shared(study, claim.metric, claim.needs), study.task.metrics[claim.metric]
     if not {claim.arm, claim.reference} <= set(wide): return None
     differences = (rule.sign * (wide[claim.arm] - wide[claim.reference])).dropna()
     sd, target = (differences.std(),
                   {"gain": claim.target, "noninferiority": -claim.margin}.get(claim.kind, 0.))
     if len(differences) < stats.MIN_SEEDS or not sd > 0: return None
-    away, n, level = abs(differences.mean() - target), len(differences), 1 - .05 / family_size(study.task)
-    needed = max(n + 1, stats.plan(sd, away, level=level)) if v.verdict == "inconclusive" and away > 0 else ""
-    return (Html(f"<code>{claim.id}</code>"), badge(v.verdict), f"{rounded(sd)} {rule.unit}",
-            f"{rounded(stats.detectable(sd, n, level=level))} {rule.unit}", needed)
+    away, n, tests = abs(differences.mean() - target), len(differences), family_size(study.task)
+    needed = max(n + 1, stats.plan(sd, away, tests=tests)) if v.verdict == "inconclusive" and away > 0 else ""
+    return (Html(f"<code>{claim.id}</code>"), badge(v.verdict), f"{rounded(sd)} {rule.unit}", n,
+            f"{rounded(stats.detectable(sd, n, tests=tests))} {rule.unit}", needed)
 
 
 def failures_table(study: Study) -> Html:
@@ -303,8 +388,9 @@ def failures_table(study: Study) -> Html:
 
 def rerun(study: Study) -> Html:
     "How to run the study again, and the files beside the page."
-    command = (f"mlfixes report {study.task.name} --profile {study.profile} "
-               f"--seeds {','.join(map(str, study.seeds))}")
+    asked = study.asked_seeds
+    command = (f"mlfixes report {study.task.name} --profile {study.profile}"
+               + f" --seeds {','.join(map(str, asked or []))}" * (asked is not None))
     links = "".join(f'<li><a href="{name}">{name}</a>: {what}</li>' for name, what in
                     [("runs.csv", "every number of every seed"), ("verdicts.json", "the verdicts"),
                      ("environment.json", "what it ran on"),
@@ -312,7 +398,7 @@ def rerun(study: Study) -> Html:
     return Html(f"<p>With mlfixes {environment()['mlfixes']} installed:</p>"
                 f"<pre><code>{command}</code></pre><ul>{links}</ul>")
 
-# %% ../../nbs/bench/07_report.ipynb #b20a9c26
+# %% ../../nbs/bench/07_report.ipynb #a869bf06
 def recorded(folder: str | Path, *first: str) -> str:
     "Markdown: what a recorded study measured and on what, its claims by verdict, and those named `first`."
     saved = json.loads((Path(folder) / "verdicts.json").read_text(encoding="utf-8"))
@@ -322,7 +408,8 @@ def recorded(folder: str | Path, *first: str) -> str:
         return (f"| **{MARKS[v.verdict]} {v.verdict}** | {claim.text} | "
                 f"{with_interval(v.estimate, v.low, v.high, _unit(task, claim))} |")
     rows = [line(claims[id], verdicts[id]) for id in first]
-    head = [f"`{saved['task']}`, on {saved['data']}, {len(saved['seeds'])} paired seeds: "
+    seeds = count_text(saved["seeds"], saved.get("seeds_by_arm", {}))
+    head = [f"`{saved['task']}`, on {saved['data']}, {seeds} paired seeds: "
             f"{count_sentence(list(verdicts.values()))}"]
     return "\n".join([*head, "", "| verdict | claim | measured [95 %] |", "|---|---|---|", *rows])
 
@@ -386,7 +473,7 @@ def page(notebook: Path, title: str) -> str:
             f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n"
             f"<body><main>{body}</main></body></html>\n")
 
-# %% ../../nbs/bench/07_report.ipynb #e00b5323
+# %% ../../nbs/bench/07_report.ipynb #5ac56028
 def _noise(output) -> bool:
     "Whether an output is progress, not result: text on stdout or stderr, or a widget, which needs a script."
     return output.output_type == "stream" or any("widget" in kind for kind in output.get("data", ()))
@@ -430,12 +517,12 @@ figcaption { font-size: .9rem; color: var(--soft) }
 @media (max-width: 40rem) { table.mlf thead { position: absolute; left: -999rem }
   table.mlf tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line) }
   table.mlf td { display: block; border: 0; padding: .1rem 0 } table.mlf td:empty { display: none }
-  table.mlf td:nth-child(n+3)::before { content: attr(data-label) ": "; color: var(--soft) }
+  table.mlf td[data-label]::before { content: attr(data-label) ": "; color: var(--soft) }
   .mlf-box { padding: .25rem .75rem .75rem } }
 @media print { main { max-width: none } }
 """.strip()
 
-# %% ../../nbs/bench/07_report.ipynb #aba3545b
+# %% ../../nbs/bench/07_report.ipynb #2ea4326e
 def run_report(family: str, out: Path, *, profile: str = "quick", seeds=None, store=None,
                jobs: int | None = None, engine: str = "local", retry_failed: bool = False,
                parameters: Mapping[str, Any] | None = None) -> tuple[Study, Path]:
@@ -450,7 +537,7 @@ def run_report(family: str, out: Path, *, profile: str = "quick", seeds=None, st
     # with a bar in the terminal; the notebook then finds every run in the store
     study.run(retry_failed=retry_failed)
     # the notebook runs in another process: it gets the names of things, not the things
-    given = {"profile": profile, "seeds": list(study.seeds), "store": str(study.store.path.resolve()),
+    given = {"profile": profile, "seeds": study.asked_seeds, "store": str(study.store.path.resolve()),
              "jobs": study.jobs}
     given |= {"family": family} if notebook.stem == "any_family" else {}
     done = execute(notebook, folder / f"{family}.ipynb", given | parameters)

@@ -157,10 +157,18 @@ def clopper_pearson(k: int,             # failures
     return Interval(k / n, float(ci.low), float(ci.high))
 
 # %% ../../nbs/bench/02_stats.ipynb #9e529898
+def _tail(level, tests):
+    "The quantile of t that decides one of `tests` claims at the strictest step of Holm's correction."
+    if not tests >= 1:
+        raise ValueError(f"tests is {tests}; expected the number of claims of the report, at least 1")
+    return 1 - (1 - level) / tests / 2
+
+
 def plan(sd: float,          # standard deviation of the paired differences
          gain: float,        # distance between the true mean difference and the target
          power: float = .8,  # chance of a verdict
          level: float = .95, # of the interval
+         tests: int = 1,     # claims of the report, over which Holm corrects
          ) -> int:
     "The number of paired seeds at which the paired t decides with probability `power`; at least 5."
     from scipy.stats import nct
@@ -168,7 +176,7 @@ def plan(sd: float,          # standard deviation of the paired differences
     if not abs(gain) > 0:
         raise ValueError(f"gain is {gain}; expected a distance from the target, on it no number decides")
     if not 0 < power < 1: raise ValueError(f"power is {power}; expected a probability inside (0, 1)")
-    effect, tail = abs(gain) / sd, (1 + level) / 2
+    effect, tail = abs(gain) / sd, _tail(level, tests)
     n = max(MIN_SEEDS, int(((special.ndtri(tail) + special.ndtri(power)) / effect) ** 2))
     while nct.sf(special.stdtrit(n - 1, tail), n - 1, effect * math.sqrt(n)) < power: n += 1
     return n
@@ -178,12 +186,15 @@ def detectable(sd: float,          # standard deviation of the paired difference
                n: int,             # paired seeds, at least 5
                power: float = .8,  # chance of a verdict
                level: float = .95, # of the interval
+               tests: int = 1,     # claims of the report, over which Holm corrects
                ) -> float:
     "The distance from the target at which the paired t decides on `n` seeds with probability `power`."
     from scipy.optimize import brentq
     from scipy.stats import nct
-    if not (sd > 0 and n >= MIN_SEEDS): raise ValueError(f"sd is {sd} and n is {n}; expected a positive spread and at least {MIN_SEEDS} paired seeds")
-    needed = special.stdtrit(n - 1, (1 + level) / 2)
+    if not (sd > 0 and n >= MIN_SEEDS):
+        raise ValueError(f"sd is {sd} and n is {n}; "
+                         f"expected a positive spread and at least {MIN_SEEDS} paired seeds")
+    needed = special.stdtrit(n - 1, _tail(level, tests))
     return sd * brentq(lambda effect: nct.sf(needed, n - 1, effect * math.sqrt(n)) - power, 1e-6, 100.)
 
 # %% ../../nbs/bench/02_stats.ipynb #ae19e544
@@ -332,7 +343,7 @@ def _measure(claim, arm, reference, x, sign, level):
     return fields | dict(p=p), _decide(interval, bounds, strict)
 
 
-def _assess(claim, arm, reference, metric, failed, curve, level=.95):
+def _assess(claim, arm, reference, metric, failed, level=.95):
     "The verdict on a claim that rests on runs."
     if claim.paired and reference is None:
         raise ValueError(f"claim {claim.id!r} compares two arms; expected the runs of {claim.reference!r}")
@@ -348,9 +359,6 @@ def _assess(claim, arm, reference, metric, failed, curve, level=.95):
         notes, verdict = [*notes, f"on the rest: {verdict}"], "inconclusive"
     final = verdict or "not tested"
     if not claim.transferable: final, notes = "not transferable", [claim.reason, *notes]
-    elif curve is not None and claim.kind != "trend" and not flattened(*curve):
-        final = "not tested"
-        notes.insert(0, f"not tested at this budget: {claim.metric} still moved at the end")
     return Verdict(claim.id, final, uncorrected=verdict, reason="; ".join(notes), **fields)
 
 
@@ -359,11 +367,10 @@ def judge_claim(claim: Claim,
                 reference: pd.Series | None = None, # of the arm it is compared with
                 metric: Metric = Metric(),          # how to read it
                 failed: tuple[int, int] = (0, 0),   # failed runs of both that are not in the Series
-                curve: tuple[Sequence[float], Sequence[float]] | None = None, # rises, finals of `flattened`
                 ) -> Verdict:
     "The verdict on one claim, without correction for the number of claims."
     if claim.kind == "not_testable": return Verdict(claim.id, "not tested", reason=claim.reason)
-    if claim.kind != "deterministic": return _assess(claim, arm, reference, metric, failed, curve)
+    if claim.kind != "deterministic": return _assess(claim, arm, reference, metric, failed)
     holds, evidence = claim.check()
     verdict = "confirmed" if holds else "refuted"
     return Verdict(claim.id, verdict, uncorrected=verdict, reason=evidence)
@@ -487,7 +494,7 @@ def judge_scores(baseline: Sequence[float] | Mapping | pd.Series, # scores of th
                  ) -> Judgement:
     "Whether `fixed` improves on `baseline` by `gain`, seed by seed."
     metric, claim, scores = Metric(better), _score_claim(gain), _paired_scores(baseline, fixed)
-    v = _assess(claim, scores["fixed"], scores["baseline"], metric, (0, 0), None, level)
+    v = _assess(claim, scores["fixed"], scores["baseline"], metric, (0, 0), level)
     interval = None if v.low is None else Interval(v.estimate, v.low, v.high)
     spread = scores.nunique().min() > 1
     sd = float((scores["fixed"] - scores["baseline"]).std()) if len(scores) > 1 else None

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import csv, dataclasses, hashlib, itertools, json, os, platform, sys, time, warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -18,12 +18,11 @@ import numpy as np, pandas as pd
 from . import attribution as shapley, stats
 from .claims import JUDGED, Verdict
 from .store import Run, Store, code_of, config_dict, run_key
-from .task import Task, end_with, execute, in_test, known
+from .task import VERDICT_SEEDS, Task, end_with, execute, in_test, known, seed_list
 
 # %% auto #0
-__all__ = ['ENGINES', 'COLUMNS', 'VERDICT_SEEDS', 'SCHEMA_VERSION', 'local_workers', 'run_all', 'curve_rows', 'run_rows',
-           'scores', 'family_size', 'judge_claims', 'duration', 'seed_list', 'protocol_digest', 'environment', 'export',
-           'Cell', 'Study']
+__all__ = ['ENGINES', 'COLUMNS', 'SCHEMA_VERSION', 'local_workers', 'run_all', 'curve_rows', 'run_rows', 'scores', 'family_size',
+           'judge_claims', 'duration', 'count_text', 'protocol_digest', 'environment', 'export', 'Cell', 'Study']
 
 # %% ../../nbs/bench/04_study.ipynb #84dcc55c
 ENGINES = ("local",)
@@ -113,10 +112,12 @@ def family_size(task: Task) -> int:
 def judge_claims(task: Task, frame: pd.DataFrame,
                  data: str | None = None,                    # on what it was measured; None: the task's own
                  seeds: Iterable[int] | None = None,         # the planned seeds; None: those in the table
+                 seeds_by_arm: Mapping[str, Iterable[int]] | None = None, # of arms that have their own
                  ) -> list[Verdict]:
     "The verdict on every claim of `task`, from its long table, corrected for their number."
-    planned = set(frame.seed if seeds is None else seeds)
-    verdicts = [_judge(task, claim, frame, planned) for claim in task.claims]
+    shared, own = set(frame.seed if seeds is None else seeds), seeds_by_arm or {}
+    def planned(claim): return set.intersection(*(set(own.get(arm, shared)) for arm in claim.needs))
+    verdicts = [_judge(task, claim, frame, planned(claim) if claim.needs else set()) for claim in task.claims]
     where = task.data if data is None else data
     return [v if v.verdict == "not tested" and not v.n else dataclasses.replace(v, data=where)
             for v in stats.correct(verdicts, family=family_size(task))]
@@ -124,6 +125,10 @@ def judge_claims(task: Task, frame: pd.DataFrame,
 
 def _judge(task, claim, frame, planned):
     if not claim.needs: return stats.judge_claim(claim, None)
+    if not planned:
+        both = " and ".join(claim.needs)
+        return Verdict(claim.id, "not tested", reason=f"no seed is planned for both {both}")
+    frame = frame[frame.seed.isin(planned)]
     if absent := [arm for arm in claim.needs if arm not in set(frame.arm)]:
         return Verdict(claim.id, "not tested", reason=f"not run: {', '.join(absent)}")
     reference = (_values(claim, frame, claim.reference)
@@ -137,10 +142,13 @@ def _judge(task, claim, frame, planned):
 
 
 def _unfinished(task, claim, frame, planned) -> str:
-    "Why a claim must wait: seeds still to run (an early look is a way to choose), or an arm stopped early."
+    "Why there is no verdict: seeds to run (an early look is a way to choose), `given` unmet, a rising curve."
     for arm in claim.needs:
         if missing := planned - set(frame.seed[frame.arm == arm]):
             return f"{len(missing)} of {len(planned)} seeds of {arm} have not run"
+    if claim.given:
+        mean = frame.value[(frame.arm == claim.arm) & (frame.metric == claim.given.metric)].mean()
+        if why := claim.given.unmet(mean): return why
     rising = [arm for arm in claim.needs
               if claim.kind != "trend" and claim.metric == task.curve and not _flat(task, frame, arm)]
     return f"not tested at this budget: {', '.join(rising)} had not flattened" if rising else ""
@@ -184,16 +192,10 @@ def _progress(name: str, asked: int, missing: int, jobs: int, seconds: float | N
                 disable=not (sys.stderr.isatty() or hasattr(kernel, "kernel")))
 
 # %% ../../nbs/bench/04_study.ipynb #766672aa
-VERDICT_SEEDS = 1000   # the first seed for verdicts; tuning uses 0-99
-
-
-def seed_list(seeds: int | Iterable[int]) -> tuple[int, ...]:
-    "The seeds of a study: a number counts from `VERDICT_SEEDS`, a list is taken as it is."
-    if isinstance(seeds, (int, np.integer)): seeds = range(VERDICT_SEEDS, VERDICT_SEEDS + seeds)
-    seeds = tuple(int(seed) for seed in seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise ValueError(f"seeds are {list(seeds)}; expected a number >= 1, or different whole numbers >= 0")
-    return seeds
+def count_text(seeds: Iterable[int], seeds_by_arm: Mapping[str, Iterable[int]]) -> str:
+    "How many seeds: '10', or '10 to 60' where arms have their own."
+    counts = {len(tuple(some)) for some in (seeds, *seeds_by_arm.values())}
+    return f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
 
 # %% ../../nbs/bench/04_study.ipynb #57ccddf6
 SCHEMA_VERSION = 1   # of verdicts.json
@@ -201,7 +203,8 @@ SCHEMA_VERSION = 1   # of verdicts.json
 
 def protocol_digest(task: Task, profile: str) -> str:
     "A digest of what a look at verdict seeds freezes: claims, arms, changes, metrics, code of the checks."
-    claims = [{k: v for k, v in vars(claim).items() if k != "check"}
+    claims = [{k: v for k, v in vars(claim).items() if k not in ("check", "given")}
+              | ({"given": vars(claim.given)} if claim.given else {})
               | {"check": code_of(claim.check).digest if claim.check else ""} for claim in task.claims]
     arms = {arm: config_dict(config) for arm, config in task.configs(profile).items()}
     parts = [claims, arms, [[c.name, dict(c.set), c.claim, c.factor] for c in task.changes],
@@ -225,8 +228,10 @@ def export(study: Study, folder: Path) -> Path:
     study.frame().to_csv(folder / "runs.csv", index=False)
     if len(failed := study.failures()): failed.to_csv(folder / "failures.csv", index=False)
     else: (folder / "failures.csv").unlink(missing_ok=True)
+    own = {arm: list(seeds) for arm, seeds in study.seeds_by_arm.items()}
     facts = {"schema_version": SCHEMA_VERSION, "task": study.task.name, "profile": study.profile,
-             "seeds": list(study.seeds), "data": study.data, "code": study.code.digest,
+             "seeds": list(study.seeds), **({"seeds_by_arm": own} if own else {}),
+             "data": study.data, "code": study.code.digest,
              "protocol": protocol_digest(study.task, study.profile)}
     _write_json(folder / "verdicts.json", facts | {"verdicts": [_plain(v.to_dict()) for v in verdicts]})
     done = study.unique_runs()
@@ -235,7 +240,8 @@ def export(study: Study, folder: Path) -> Path:
         "runs": len(done), "failed_runs": sum(not run.ok for run in done),
         "run_seconds": round(sum(run.seconds for run in done), 1),
         "finished": max((_day(run.finished) for run in done), default="")})
-    if max(study.seeds) >= VERDICT_SEEDS and not study.shrunken: _look(folder / "looks.csv", facts, verdicts)
+    if max(study.all_seeds) >= VERDICT_SEEDS and not study.shrunken:
+        _look(folder / "looks.csv", facts, study, verdicts)
     return folder
 
 
@@ -256,12 +262,12 @@ def _seed_text(seeds) -> str:
     return f"{first}-{last}" if sorted(seeds) == list(range(first, last + 1)) else " ".join(map(str, seeds))
 
 
-def _look(path, facts, verdicts):
+def _look(path, facts, study, verdicts):
     "Adds this look at verdict seeds, unless it is the last one again."
     counts = "; ".join(f"{sum(v.verdict == name for v in verdicts)} {name}"
                        for name in dict.fromkeys(v.verdict for v in verdicts))
-    row = [f"{facts['protocol'][:12]}+{facts['code'][:12]}", facts["profile"], _seed_text(facts["seeds"]),
-           len(facts["seeds"]), counts]
+    row = [f"{facts['protocol'][:12]}+{facts['code'][:12]}", facts["profile"], _seed_text(study.all_seeds),
+           count_text(study.seeds, study.seeds_by_arm), counts]
     old = list(csv.reader(path.open(encoding="utf-8"))) if path.exists() else []
     if old and old[-1][1:] == [str(x) for x in row]: return
     with path.open("a", newline="", encoding="utf-8") as file:
@@ -282,7 +288,7 @@ class Study:
     "The grid of runs of one task, and what follows from it."
     def __init__(self, task: Task,
                  profile: str = "quick",                       # name of one of the task's profiles
-                 seeds: int | Iterable[int] | None = None,     # how many, or which; None: as the profile says
+                 seeds: int | Iterable[int] | None = None,     # of every arm; None: as the profile says
                  store: Store | str | Path | None = None,      # where runs are kept; None: the cache folder
                  engine: str = "local",                        # where runs are done
                  jobs: int | None = None):                     # parallel runs; None: one a core
@@ -290,6 +296,9 @@ class Study:
         self.engine = known(engine, ENGINES, "engine")
         self.task, self.profile, self.size = task, profile, task.profile(profile)
         self.seeds = seed_list(self.size.seeds if seeds is None else seeds)
+        self.seeds_by_arm = {} if seeds is not None else {arm: self.size.seeds_of(arm)
+                                                          for arm in self.size.seeds_by_arm}
+        self._check_seeds()
         self.store = store if isinstance(store, Store) else Store(store)
         self.jobs = joblib.cpu_count() if jobs is None else int(jobs)
         if self.jobs < 1:
@@ -300,13 +309,40 @@ class Study:
         self.code = code_of(task.run)
 
     def __repr__(self):
-        return (f"Study({self.task.name!r}, {self.profile!r}, {len(self.seeds)} seeds from {self.seeds[0]}, "
-                f"{len(self.arms())} arms, store {self.store.path})")
+        return (f"Study({self.task.name!r}, {self.profile!r}, {count_text(self.seeds, self.seeds_by_arm)} "
+                f"seeds from {self.seeds[0]}, {len(self.arms())} arms, store {self.store.path})")
+
+    def _check_seeds(self):
+        "Raises a `ValueError` where attribution lacks seeds of an arm."
+        for arm, _ in self._subsets().values():
+            if lacking := sorted(set(self.seeds) - set(self.seeds_of(arm))):
+                raise ValueError(f"attribution needs arm {arm!r} on all seeds of profile {self.profile!r}, "
+                                 f"and its seeds_by_arm leave out {lacking}; "
+                                 f"give {arm!r} more, or none of its own")
+
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        "The seeds planned for `arm`."
+        return self.seeds_by_arm.get(arm, self.seeds)
+
+    def shared_seeds(self, *arms: str) -> tuple[int, ...]:
+        "The seeds planned for all of `arms`."
+        return tuple(seed for seed in self.all_seeds if all(seed in self.seeds_of(arm) for arm in arms))
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        "Every seed that is planned for some arm, those of the study first."
+        return tuple(dict.fromkeys(itertools.chain(self.seeds, *self.seeds_by_arm.values())))
+
+    @property
+    def asked_seeds(self) -> list[int] | None:
+        "What to give as `seeds` to get this study again; None where arms have their own: as the profile says."
+        return None if self.seeds_by_arm else list(self.seeds)
 
     def arms(self, seed: int | None = None) -> dict[str, Any]:
-        "Arm -> config; with attribution also the subsets of changes that `seed` (None: any seed) needs."
+        "Arm -> config, of those that run on `seed` (None: any); with attribution also the subsets of changes."
         arms = self.task.configs(self.profile)
-        return arms | {arm: config for arm, config in self._subsets(seed).values() if arm not in arms}
+        arms |= {arm: config for arm, config in self._subsets(seed).values() if arm not in arms}
+        return arms if seed is None else {a: c for a, c in arms.items() if seed in self.seeds_of(a)}
 
     @property
     def factors(self) -> tuple:
@@ -332,8 +368,10 @@ class Study:
         "Every run that is asked for, once, seed by seed."
         cells, every = {}, None if arms is None else self.arms()
         chosen = every and {arm: every[known(arm, every, f"arm of task {self.task.name!r}:")] for arm in arms}
-        for seed in self.seeds:
-            for config in (self.arms(seed) if chosen is None else chosen).values():
+        for seed in self.all_seeds:
+            asked = (self.arms(seed) if chosen is None
+                     else {arm: c for arm, c in chosen.items() if seed in self.seeds_of(arm)})
+            for config in asked.values():
                 cell = Cell(run_key(self.task.name, self.profile, config, seed, self.code), config, seed)
                 cells.setdefault(cell.key, cell)
         return list(cells.values())
@@ -394,15 +432,15 @@ class Study:
                           stacklevel=3)
         frame = self.frame()
         for metric in self.task.metrics:
-            table = scores(frame, metric).dropna()
-            if len(table) > 1 and table.nunique().max() == 1:
-                warnings.warn(f"{metric!r} is the same for all {len(table)} seeds in every arm of "
+            table = scores(frame, metric)
+            if table.count().max() > 1 and table.nunique().max() == 1:
+                warnings.warn(f"{metric!r} is the same for all {table.count().max()} seeds in every arm of "
                               f"{self.task.name!r}: does the run use its seed?", stacklevel=3)
 
     def runs(self) -> dict[str, list[Run]]:
         "Arm -> its finished runs in the order of the seeds."
         cells = [(arm, run_key(self.task.name, self.profile, config, seed, self.code))
-                 for seed in self.seeds for arm, config in self.arms(seed).items()]
+                 for seed in self.all_seeds for arm, config in self.arms(seed).items()]
         there, found = self.store.get({key for _, key in cells}), {}
         for arm, key in cells:
             if key in there: found.setdefault(arm, []).append(there[key])
@@ -433,7 +471,7 @@ class Study:
 
     def verdicts(self) -> list[Verdict]:
         "The verdict on every claim of the task."
-        verdicts = judge_claims(self.task, self.frame(), self.data, self.seeds)
+        verdicts = judge_claims(self.task, self.frame(), self.data, self.seeds, self.seeds_by_arm)
         if not self.shrunken: return verdicts
         return [dataclasses.replace(v, verdict="not tested", reason="shrunken for a test (IN_TEST)")
                 if v.verdict in JUDGED and v.n else v for v in verdicts]
@@ -454,7 +492,7 @@ class Study:
                              f"{[n for n, p in self.task.profiles.items() if p.attribution]}")
         metric = known(metric or next(iter(self.task.metrics)), self.task.metrics, "metric")
         table = self.task.metrics[metric].sign * scores(self.frame(), metric)
-        return {(seed, subset): table.at[seed, arm] for seed in table.index
+        return {(seed, subset): table.at[seed, arm] for seed in table.index.intersection(self.seeds)
                 for subset, (arm, _) in self._subsets(seed).items() if arm in table}
 
     def export(self, folder: str | Path) -> Path:

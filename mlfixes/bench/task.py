@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import dataclasses, difflib, math, os, threading, time, traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from numbers import Integral
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from mlfixes.bench.claims import Claim
 
 # %% auto #0
-__all__ = ['Result', 'Metric', 'known', 'with_fields', 'Change', 'Profile', 'in_test', 'Task', 'execute', 'end_with', 'families',
-           'find_task']
+__all__ = ['VERDICT_SEEDS', 'Result', 'Metric', 'known', 'with_fields', 'Change', 'seed_list', 'Profile', 'in_test', 'Task',
+           'execute', 'end_with', 'families', 'find_task']
 
 # %% ../../nbs/bench/00_task.ipynb #87a300a0
 @dataclass(frozen=True)
@@ -72,13 +73,35 @@ class Change:
         "`config` with this change made."
         return with_fields(config, self.set, f"config field in change {self.name!r}:")
 
+# %% ../../nbs/bench/00_task.ipynb #a8a64771
+VERDICT_SEEDS = 1000   # the first seed for verdicts; tuning uses 0-99
+
+
+def seed_list(seeds: int | Iterable[int],   # how many, or which
+              first: Sequence[int] = (),    # seeds that a number takes before it counts on
+              ) -> tuple[int, ...]:
+    "The seeds of a study or an arm: a number counts from `VERDICT_SEEDS`, or takes `first`; a list stays."
+    if isinstance(seeds, Integral):
+        start = max(first, default=VERDICT_SEEDS - 1) + 1
+        seeds = [*first, *range(start, start + int(seeds))][:max(0, int(seeds))]
+    seeds = tuple(int(seed) for seed in seeds)
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError(f"seeds are {list(seeds)}; expected a number >= 1, or different whole numbers >= 0")
+    return seeds
+
 # %% ../../nbs/bench/00_task.ipynb #d0110d00
 @dataclass(frozen=True)
 class Profile:
     "The size of a study: how many seeds, what every arm overrides, and whether changes are attributed."
     seeds: int | Iterable[int] = 10                          # how many paired seeds, or which
     set: Mapping[str, Any] = field(default_factory=dict)     # config overrides for every arm
-    attribution: bool = False                                # also run the subsets of changes
+    attribution: bool = False                                # also run the subsets of changes, on `seeds`
+    seeds_by_arm: Mapping[str, int | Iterable[int]] = field(default_factory=dict) # arm -> how many, or which
+
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        "The seeds planned for `arm`."
+        shared = seed_list(self.seeds)
+        return seed_list(self.seeds_by_arm[arm], shared) if arm in self.seeds_by_arm else shared
 
 # %% ../../nbs/bench/00_task.ipynb #a51673ea
 def in_test() -> bool:
@@ -132,6 +155,8 @@ class Task:
             if lost := sorted(set(profile.set) & {f for change in self.changes for f in change.set}):
                 raise ValueError(f"profile {name!r} of task {self.name!r} sets {lost}, which a change sets "
                                  "too: every arm would be the same; leave it to the change")
+            for arm in profile.seeds_by_arm:
+                known(arm, self.arms, f"arm in seeds_by_arm of profile {name!r}:")
 
     def _check_claims(self):
         ids = [claim.id for claim in self.claims]
@@ -140,6 +165,8 @@ class Task:
         for claim in self.claims:
             for arm in claim.needs: known(arm, self.arms, f"arm in claim {claim.id!r}:")
             if claim.needs: known(claim.metric, self.metrics, f"metric in claim {claim.id!r}:")
+            if claim.given:
+                known(claim.given.metric, self.metrics, f"metric in `given` of claim {claim.id!r}:")
         for change in self.changes:
             if change.claim: known(change.claim, ids, f"claim in change {change.name!r}:")
 
@@ -148,7 +175,7 @@ class Task:
         profile = self.profiles[known(name, self.profiles, f"profile of task {self.name!r}:")]
         if not in_test(): return profile
         small = self.profiles.get("test", Profile())
-        return dataclasses.replace(profile, seeds=2, set={**profile.set, **small.set})
+        return dataclasses.replace(profile, seeds=2, seeds_by_arm={}, set={**profile.set, **small.set})
 
     def configs(self, profile: str = "quick", arms: Iterable[str] | None = None) -> dict[str, Any]:
         "Arm -> config, with the overrides of `profile`."

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data import DIGITS, LETTER, load
+from ..bench.task import known
+from ..data import CIFAR10, DIGITS, LETTER, load
 
 # %% auto #0
-__all__ = ['stream', 'Split', 'split']
+__all__ = ['REGIMES', 'NOISE', 'COPIES', 'ORIGINALS', 'JITTER', 'RATIO', 'stream', 'flip_labels', 'copies', 'long_tail', 'Split',
+           'split']
 
 # %% ../../nbs/coreset/00_data.ipynb #509f7245
 def stream(
@@ -23,18 +25,54 @@ def stream(
     "A generator of its own for one purpose; the same seed and purpose give the same draws."
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()),)))
 
+# %% ../../nbs/coreset/00_data.ipynb #b0f84a48
+REGIMES = ("clean", "noise", "duplicates", "imbalance")
+NOISE, COPIES, ORIGINALS, JITTER, RATIO = .3, .8, .02, .01, 100   # JITTER in units of the features' common scale
+
+
+def flip_labels(
+    y: np.ndarray,                  # [n] labels, 0 to classes - 1
+    classes: int,
+    generator: np.random.Generator, # draws which labels change, and into what
+) -> tuple[np.ndarray, np.ndarray]:
+    "(labels of which a share `NOISE` is wrong, which ones [n] bool)."
+    wrong = np.zeros(len(y), bool)
+    wrong[generator.choice(len(y), round(NOISE * len(y)), replace=False)] = True
+    return np.where(wrong, (y + generator.integers(1, classes, len(y))) % classes, y), wrong
+
+
+def copies(
+    n: int,                         # points in the pool
+    generator: np.random.Generator, # draws what is copied, and where it goes
+) -> np.ndarray:
+    "For each place in the pool the point that stands there, [n]: a share `COPIES` are copies of a few."
+    alone, few = n - round(COPIES * n), max(1, round(ORIGINALS * n))
+    return generator.permutation(np.concatenate([np.arange(alone), generator.integers(0, min(few, alone), n - alone)]))
+
+
+def long_tail(
+    y: np.ndarray,                  # [n] labels
+    generator: np.random.Generator, # ranks the classes, and draws who stays
+) -> np.ndarray:
+    "Positions that stay, in random order: the class of rank r keeps a share `RATIO` ** (-r / (C - 1))."
+    sizes = np.bincount(y)
+    keep = np.maximum(2, np.round(sizes.min() * float(RATIO) ** -np.linspace(0, 1, len(sizes)))).astype(int)
+    parts = [generator.permutation(np.flatnonzero(y == c))[:m] for c, m in zip(generator.permutation(len(sizes)), keep)]
+    return generator.permutation(np.concatenate(parts))
+
 # %% ../../nbs/coreset/00_data.ipynb #85c4c8e9
 @dataclass(frozen=True)
 class Split:
     "A pool to choose training points from, and a test set."
-    X: np.ndarray        # [n_pool, d] float32, scaled
-    y: np.ndarray        # [n_pool] int64
-    X_test: np.ndarray   # [n_test, d] float32, scaled with the pool's numbers
+    X: np.ndarray        # [n_pool, ...] float32, scaled; features, or channels x height x width
+    y: np.ndarray        # [n_pool] int64, as the pool has them: wrong ones among them under `noise`
+    wrong: np.ndarray    # [n_pool] bool: which labels are wrong
+    X_test: np.ndarray   # [n_test, ...] float32, scaled with the pool's numbers
     y_test: np.ndarray   # [n_test] int64
     classes: int         # number of classes
 
-# %% ../../nbs/coreset/00_data.ipynb #b0f84a48
-_SOURCES = {source.name: source for source in (DIGITS, LETTER)}   # by name, so that runs are stale when these change, and no other
+# %% ../../nbs/coreset/00_data.ipynb #07b5fa05
+_SOURCES = {source.name: source for source in (DIGITS, LETTER, CIFAR10)}   # by name, so that runs are stale when these change, and no other
 
 
 def split(
@@ -42,14 +80,28 @@ def split(
     seed: int,      # draws which point goes where
     n_pool: int,    # points to choose from
     n_test: int,    # points to measure on
+    regime: str = "clean", # one of `REGIMES`
 ) -> Split:
-    "Pool and test set drawn without replacement, scaled with the pool's mean and spread."
+    "Pool and test set drawn without replacement, scaled with the pool's mean and spread, the pool in its regime."
+    known(regime, REGIMES, "regime")
     data = load(_SOURCES.get(dataset, dataset))
     if not (n_pool > 0 and n_test > 0 and n_pool + n_test <= len(data.y)):
         raise ValueError(f"n_pool={n_pool} and n_test={n_test} must be positive and sum to at most "
                          f"the {len(data.y)} points of {dataset!r}")
-    order = stream(seed, "split").permutation(len(data.y))
+    order, draw = stream(seed, "split").permutation(len(data.y)), stream(seed, "regime")
     pool, test = order[:n_pool], order[n_pool:n_pool + n_test]
-    centre, scale = data.X[pool].mean(0), np.sqrt(data.X[pool].var(0).mean())
-    X = (data.X - centre) / scale
-    return Split(X[pool], data.y[pool], X[test], data.y[test], len(data.classes))
+    if regime == "imbalance":
+        rest = np.concatenate([pool, order[n_pool + n_test:]])   # the classes need all there is
+        pool = rest[long_tail(data.y[rest], draw)]
+    X, X_test, y, wrong = *_scaled(data.X[pool], data.X[test]), data.y[pool], np.zeros(len(pool), bool)
+    if regime == "noise": y, wrong = flip_labels(y, len(data.classes), draw)
+    if regime == "duplicates":
+        places = copies(len(pool), draw)
+        X, y = X[places] + JITTER * draw.standard_normal(X.shape, np.float32), y[places]
+    return Split(X, y, wrong, X_test, data.y[test], len(data.classes))
+
+
+def _scaled(X, X_test):
+    X, X_test = X.astype(np.float32), X_test.astype(np.float32)
+    centre, scale = X.mean(0), np.sqrt(X.var(0).mean())
+    return (X - centre) / scale, (X_test - centre) / scale

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 # %% auto #0
-__all__ = ['GUARD', 'gradient_features', 'entropy', 'uncertainty_features']
+__all__ = ['GUARD', 'gradient_features', 'entropy', 'uncertainty_features', 'loss_score', 'margins', 'inclusion', 'systematic',
+           'unbiased_weights', 'prune', 'gradient_error']
 
 # %% ../../nbs/coreset/01_scoring.ipynb #f5ed8c96
 def gradient_features(
@@ -37,3 +38,86 @@ def uncertainty_features(
     "Prediction, entropy, margin and largest probability of every point, [n, C + 3]; no label goes in."
     second, first = np.partition(probs, -2, axis=1)[:, -2:].T
     return np.column_stack([probs, entropy(probs), first - second, first])
+
+# %% ../../nbs/coreset/01_scoring.ipynb #a69b6993
+def loss_score(
+    loss: np.ndarray, # [n] cross-entropies in nats
+) -> np.ndarray:
+    "$1 - e^{-L} = 1 - p_y$ of every point, [n], in [0, 1]: the gradient of its loss in the logit of its class."
+    return -np.expm1(-np.maximum(loss, 0))
+
+# %% ../../nbs/coreset/01_scoring.ipynb #8419715b
+def margins(
+    probs: np.ndarray, # [n, C] predictions, C >= 2
+    y: np.ndarray,     # [n] labels
+) -> np.ndarray:
+    "Probability of the label minus the largest other one, [n], in [-1, 1]; negative: the model says another class."
+    rows = np.arange(len(y))
+    others = probs.copy()
+    others[rows, y] = -1
+    return probs[rows, y] - others.max(1)
+
+# %% ../../nbs/coreset/01_scoring.ipynb #a3c4ba88
+def inclusion(
+    score: np.ndarray, # [n] >= 0, not all zero
+    k: int,            # size of the sample
+) -> np.ndarray:
+    "Inclusion probabilities in proportion to `score`, capped at 1, [n], that sum to `k`."
+    score = np.asarray(score, float)
+    if not (np.isfinite(score).all() and score.min() >= 0):
+        raise ValueError(f"scores lie between {score.min()} and {score.max()}; expected finite numbers >= 0")
+    if not 0 < k <= (positive := int((score > 0).sum())):
+        raise ValueError(f"cannot include k={k} of {positive} points with a positive score; give 1 <= k <= {positive}")
+    probability, sure = k * score / score.sum(), np.zeros(len(score), bool)
+    while (over := (probability >= 1) & ~sure).any():   # ends: each round fixes one more point
+        sure |= over
+        rest = score[~sure].sum()
+        probability = np.where(sure, 1., (k - sure.sum()) * score / rest if rest > 0 else 0.)
+    return probability
+
+
+def systematic(
+    probability: np.ndarray,        # [n] inclusion probabilities with a whole sum
+    generator: np.random.Generator, # shuffles, and draws where to start
+) -> np.ndarray:
+    "Positions drawn without replacement, [k], each with exactly its probability; their number is the sum."
+    order, k = generator.permutation(len(probability)), int(round(float(probability.sum())))
+    reached = np.cumsum(probability[order])
+    reached *= k / reached[-1]   # the rounding of the sum must not cost a point
+    return order[np.searchsorted(reached, generator.random() + np.arange(k), side="right")]
+
+# %% ../../nbs/coreset/01_scoring.ipynb #29a3eb42
+def unbiased_weights(
+    probability: np.ndarray, # [k] inclusion probabilities of the chosen points
+    n: int,                  # points in the pool
+) -> np.ndarray:
+    "$k / (n \\pi_i)$ of every chosen point, [k]: with them the subset's mean estimates the pool's without bias."
+    return len(probability) / (n * probability)
+
+# %% ../../nbs/coreset/01_scoring.ipynb #1430469f
+def prune(
+    loss: np.ndarray,               # [n] latest losses
+    ratio: float,                   # share of the points below the mean loss that is dropped
+    generator: np.random.Generator, # draws which
+) -> tuple[np.ndarray, np.ndarray]:
+    "(positions that stay, their weights): easy points are thinned out, and weigh more by as much."
+    if not 0 <= ratio < 1: raise ValueError(f"ratio is {ratio}; expected 0 <= ratio < 1")
+    easy = np.asarray(loss) < np.mean(loss)
+    stay = np.flatnonzero(~easy | (generator.random(len(easy)) >= ratio))
+    return stay, np.where(easy[stay], 1 / (1 - ratio), 1.)
+
+# %% ../../nbs/coreset/01_scoring.ipynb #1587cd5b
+def gradient_error(
+    gradients: np.ndarray,   # [m, d] of a random part of the pool
+    probability: np.ndarray, # [m] >= 0: how often each point is drawn, up to a factor
+    b: int,                  # draws that are averaged
+    target: np.ndarray | None = None, # [m] >= 0: weights of the mean that is wanted; None: all points alike
+) -> float:
+    "Expected share, in [0, 1], of a mean gradient of `b` draws that does not point along the wanted mean."
+    q, t = (w / w.sum() for w in (probability, np.ones(len(gradients)) if target is None else target))
+    wanted, mean = t @ gradients, q @ gradients
+    length = np.linalg.norm(wanted)
+    if length == 0: return 1.
+    along, squares = gradients @ (wanted / length), (gradients ** 2).sum(1)
+    signal = (q @ along) ** 2 * (1 - 1 / b) + q @ along ** 2 / b
+    return float(np.sqrt(max(0., 1 - signal / max(mean @ mean * (1 - 1 / b) + q @ squares / b, 1e-300))))

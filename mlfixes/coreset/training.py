@@ -5,37 +5,40 @@
 # %% ../../nbs/coreset/05_training.ipynb #0d2a3938
 from __future__ import annotations
 
-import time
+import time, warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..bench.task import Result, known
-from .data import split, stream
+from .data import REGIMES, split, stream
 from .scoring import entropy
 from .selection import Selection, random_subset
+from .selector import CoresetSelector
 from .two_stage import OPTIONS, SelectionFailed, select, top_entropy
 
 # %% auto #0
-__all__ = ['LETTER', 'ASSUMPTIONS', 'Config', 'network', 'rate', 'choose', 'batches', 'run']
+__all__ = ['IMAGES', 'LETTER', 'ASSUMPTIONS', 'Config', 'network', 'convnet', 'rate', 'choose', 'batches', 'run']
 
 # %% ../../nbs/coreset/05_training.ipynb #e3045ea8
-_CHOICES = dict(OPTIONS, selector=("two-stage", "random", "full"), fallback=("random", "entropy"),
-                ties=("first", "random"))
+_CHOICES = dict(OPTIONS, selector=("two-stage", "random", "full", "auto", "hard"), fallback=("random", "entropy"),
+                ties=("first", "random"), balance=("proportional", "sqrt", "equal"), screen=("none", "margin"),
+                regime=REGIMES)
 
 
 @dataclass(frozen=True)
 class Config:
     "Every knob of a run; the defaults are the broken baseline."
-    selector: str = "two-stage"    # or the references "random" and "full"
+    selector: str = "two-stage"    # or the references "random" and "full", or a method of `CoresetSelector`
     features: str = "gradient"     # or "uncertainty"
     scaling: str = "max"           # or "none"
     stage1: str = "greedy"         # or "magnitude"
     intermediate: float = 2.       # length of stage 1's list, in multiples of a class's share
     stage2: str = "truncate"       # or "diverse"
+    share: float = .6              # of uncertainty in the score of "diverse", as documented
     weights: str = "uniform"       # or "entropy"
     refresh: int = 10              # epochs between selections; 0: select once
     ties: str = "first"            # among equals the first in pool order, or "random" at every selection
@@ -43,6 +46,11 @@ class Config:
     fail: bool = False             # make every selection fail, so that the fallback alone acts
     budget: float = .1             # size of the subset, as a share of the pool (CREST's default)
     warmup: int = 2                # epochs on random subsets before the first informed selection
+    balance: str = "proportional"  # "sqrt" or "equal": what `CoresetSelector` makes of rare classes
+    screen: str = "none"           # or "margin": it draws doubtful labels rarely
+    regime: str = "clean"          # what the pool is like, see `REGIMES`
+    images: bool = False           # train the small CNN, with the settings of `IMAGES`
+    extra: float = 0.              # more SGD steps, as a share of `steps`: what an informed choice costs
     dataset: str = "digits"        # see `mlfixes.data`
     n_pool: int = 1200             # points to choose from
     n_test: int = 597              # points to measure on
@@ -87,6 +95,30 @@ def network(
             layer.bias.zero_()
     return torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1], torch.nn.ReLU(), layers[2])
 
+# %% ../../nbs/coreset/05_training.ipynb #8f3fa2f7
+IMAGES = dict(dataset="cifar10", n_pool=10_000, n_test=4_000, steps=1500, lr=.05)   # of the arms with `images`
+
+
+def convnet(
+    shape: tuple[int, int, int],    # channels, height, width
+    classes: int,
+    generator: np.random.Generator, # draws the weights
+    width: int = 16,                # channels of the first layer; the next have two and four times as many
+):
+    "A torch ReLU network of three strided convolutions and a linear layer: He-normal weights, zero biases."
+    import torch
+    nn, channels, layers = torch.nn, [shape[0], width, 2 * width, 4 * width], []
+    for a, b in zip(channels, channels[1:]): layers += [nn.Conv2d(a, b, 3, 2, 1), nn.GroupNorm(4, b), nn.ReLU()]
+    pixels = -(-shape[1] // 8) * -(-shape[2] // 8)
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * pixels, classes))
+    with torch.no_grad():
+        for layer in model:
+            if not isinstance(layer, (nn.Conv2d, nn.Linear)): continue
+            scale = (2 / layer.weight[0].numel()) ** .5
+            layer.weight.copy_(torch.from_numpy(generator.normal(0, scale, layer.weight.shape)))
+            layer.bias.zero_()
+    return model
+
 # %% ../../nbs/coreset/05_training.ipynb #28df6cea
 def rate(
     step: int,   # 0 .. steps - 1
@@ -104,24 +136,26 @@ def choose(
     predict: Callable[[], np.ndarray], # gives the predictions on the pool, [n_pool, C]
     generator: np.random.Generator,    # draws random subsets
     clock: Callable,                   # clock(name) times a block
+    size: int | None = None,           # points in a subset; None: as `config` says
 ) -> Selection:
     "The subset to train on from this epoch on."
+    size = size or config.size
     if config.selector == "full": return Selection(np.arange(len(y)))
     if config.selector == "random" or epoch < config.warmup:
-        with clock("selection"): return random_subset(len(y), config.size, generator)
+        with clock("selection"): return random_subset(len(y), size, generator)
     with clock("forward"): probs = predict()
     with clock("selection"):
-        try: return _informed(config, probs, y, generator)
+        try: return _informed(config, probs, y, generator, size)
         except SelectionFailed:
-            if config.fallback == "entropy": return top_entropy(probs, config.size)
-            return random_subset(len(y), config.size, generator)
+            if config.fallback == "entropy": return top_entropy(probs, size)
+            return random_subset(len(y), size, generator)
 
 
-def _informed(config: Config, probs, y, generator) -> Selection:
-    options = {name: getattr(config, name) for name in (*OPTIONS, "intermediate", "fail")}
-    if config.ties == "first": return select(probs, y, config.size, **options)
+def _informed(config: Config, probs, y, generator, size) -> Selection:
+    options = {name: getattr(config, name) for name in (*OPTIONS, "intermediate", "share", "fail")}
+    if config.ties == "first": return select(probs, y, size, **options)
     order = generator.permutation(len(y))   # the lowest index wins a tie: shuffle the pool
-    subset = select(probs[order], y[order], config.size, **options)
+    subset = select(probs[order], y[order], size, **options)
     return Selection(order[subset.order], weights=subset.weights)
 
 
@@ -149,16 +183,20 @@ class _Run:
     "Model, data and notes of one run; `config` and `seed` determine every bit but the seconds."
     def __init__(self, config: Config, seed: int):
         import torch
-        self.config, self.seconds = config, defaultdict(float)
-        self.data = split(config.dataset, seed, config.n_pool, config.n_test)
+        self.config = config = replace(config, images=False, **IMAGES) if config.images else config
+        self.seconds, self.steps = defaultdict(float), round(config.steps * (1 + config.extra))
+        self.data = split(config.dataset, seed, config.n_pool, config.n_test, config.regime)
+        self.size = max(1, round(config.budget * len(self.data.y)))
         self.X, self.y, self.X_test = map(torch.from_numpy, (self.data.X, self.data.y, self.data.X_test))
-        self.model = network(self.data.X.shape[1], self.data.classes, config.width, stream(seed, "init"))
+        self.model = (network(self.X.shape[1], self.data.classes, config.width, stream(seed, "init"))
+                      if self.X.ndim == 2 else convnet(self.X.shape[1:], self.data.classes, stream(seed, "init")))
         self.optimiser = torch.optim.SGD(self.model.parameters(), config.lr, config.momentum,
-                                         weight_decay=config.weight_decay)
+                                         weight_decay=config.weight_decay, fused=True)
         self.batches = batches(config, self.choose, stream(seed, "order"))
         self.random = stream(seed, "subset")
-        self.picked, self.seen = np.zeros(config.n_pool, np.int16), np.zeros(config.n_pool, bool)
-        self.ess, self.losses, self.rows = [], [], []
+        self.selector = _selector(config, self.random)
+        self.picked, self.seen = np.zeros(len(self.y), np.int16), np.zeros(len(self.y), bool)
+        self.notes, self.losses, self.hardness, self.rows = [], [], [], []
 
     @contextmanager
     def clock(self, name):
@@ -168,20 +206,35 @@ class _Run:
 
     def predict(self, X) -> np.ndarray:
         import torch
-        with torch.no_grad(): return torch.softmax(self.model(X).double(), 1).numpy()
+        with torch.no_grad():
+            return np.concatenate([torch.softmax(self.model(x).double(), 1).numpy() for x in X.split(2048)])
+
+    def probe(self, index) -> np.ndarray:
+        "Predictions at some positions, timed as such and not as selection."
+        start = time.process_time()
+        probs = self.predict(self.X[index])
+        took = time.process_time() - start
+        self.seconds["forward"] += took; self.seconds["selection"] -= took
+        return probs
 
     def choose(self, epoch: int) -> Selection:
-        predict = lambda: self.predict(self.X)
-        subset = choose(self.config, epoch, self.data.y, predict, self.random, self.clock)
+        if self.selector:
+            with self.clock("selection"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")   # that it draws random subsets is the metric `selecting`
+                subset = self.selector.draw(self.data.y, self.probe, self.config.batch)
+        else:
+            subset = choose(self.config, epoch, self.data.y, lambda: self.predict(self.X), self.random, self.clock, self.size)
         self.picked[subset.order] += 1
-        self.ess.append(subset.weights.sum() ** 2 / (subset.weights ** 2).sum() / len(subset.weights))
+        self.last = subset.order
+        self.notes.append((subset.weights.sum() ** 2 / (subset.weights ** 2).sum() / len(subset),
+                           self.data.wrong[subset.order].mean(), _shift(self.data.y, subset.order)))
         return subset
 
     def step(self, step: int):
         import torch
         index, weights = next(self.batches)
         with self.clock("train"):
-            self.optimiser.param_groups[0]["lr"] = self.config.lr * rate(step, self.config.steps)
+            self.optimiser.param_groups[0]["lr"] = self.config.lr * rate(step, self.steps)
             logits = self.model(self.X[index])
             losses = torch.nn.functional.cross_entropy(logits, self.y[index], reduction="none")
             loss = (torch.from_numpy(weights.astype(np.float32)) * losses).mean()
@@ -190,13 +243,44 @@ class _Run:
         self.seen[index] = True
         if not np.isfinite(self.losses[-1]):
             raise FloatingPointError(f"training diverged: loss {self.losses[-1]} at step {step + 1}")
+        self.hardness.append(losses.detach().mean().item())
+        if self.selector:
+            with self.clock("selection"): self.selector.update(index, losses, logits)
 
     def record(self, step: int):
         right = self.predict(self.X_test).argmax(1) == self.data.y_test
-        self.rows.append((step + 1, 100 * right.mean(), np.mean(self.losses), self.seen.mean()))
+        recall = np.bincount(self.data.y_test, right) / np.bincount(self.data.y_test)
+        self.rows.append((step + 1, 100 * right.mean(), 100 * recall.mean(), np.mean(self.losses), self.seen.mean()))
         self.losses.clear()
 
-# %% ../../nbs/coreset/05_training.ipynb #8f3fa2f7
+
+def _selector(config: Config, generator):
+    "The selector of a config that has one."
+    if config.selector not in ("auto", "hard"): return None
+    return CoresetSelector(config.selector, config.budget, balance=config.balance,
+                           screen=None if config.screen == "none" else config.screen, seed=generator)
+
+
+def _shift(y, index) -> float:
+    "Total variation distance between the class shares of a subset and of the pool."
+    C = y.max() + 1
+    return float(abs(np.bincount(y[index], minlength=C) / len(index) - np.bincount(y, minlength=C) / len(y)).sum() / 2)
+
+
+def _coverage(X, index, generator, sample=500) -> float:
+    "Mean distance of points of the pool to the nearest chosen one, as a multiple of a random subset's."
+    X = X.reshape(len(X), -1)
+    some = X[generator.choice(len(X), min(sample, len(X)), replace=False)]
+    far = lambda chosen: _nearest(some, X[chosen]).mean()
+    return float(far(index) / far(generator.choice(len(X), len(index), replace=False)))
+
+
+def _nearest(X, chosen) -> np.ndarray:
+    "Distance of every row of `X` to its nearest row of `chosen`, [n]."
+    squares = (X ** 2).sum(1)[:, None] + (chosen ** 2).sum(1) - 2 * X @ chosen.T
+    return np.sqrt(np.maximum(squares.min(1), 0))
+
+# %% ../../nbs/coreset/05_training.ipynb #0c07c900
 def run(
     config: Config,
     seed: int,       # draws split, initial weights, order and random subsets, each from its own stream
@@ -204,19 +288,32 @@ def run(
     "Train once and measure; raises `FloatingPointError` or `ValueError` where training diverges."
     import pandas as pd
     state, recorded = _Run(config, seed), 0
-    for step in range(config.steps):
+    for step in range(state.steps):
         state.step(step)
-        if recorded < (recorded := (step + 1) * config.records // config.steps): state.record(step)
-    history = pd.DataFrame(state.rows, columns=["step", "accuracy", "loss", "pool_seen"]).set_index("step")
-    metrics = dict(accuracy=history.accuracy.iloc[-1], pool_seen=state.seen.mean(),
-                   weight_ess=np.mean(state.ess),
-                   **{f"{name}_seconds": state.seconds[name] for name in ("selection", "forward", "train")})
-    unsure = entropy(state.predict(state.X)).astype(np.float16)
-    arrays = dict(picked=state.picked, entropy=unsure)
-    return Result({name: float(value) for name, value in metrics.items()}, history, arrays)
+        if recorded < (recorded := (step + 1) * config.records // state.steps): state.record(step)
+    history = pd.DataFrame(state.rows, columns=["step", "accuracy", "balanced_accuracy", "loss", "pool_seen"])
+    return Result(_metrics(state, history, stream(seed, "coverage")), history.set_index("step"), _arrays(state))
+
+
+def _metrics(state: _Run, history, generator) -> dict[str, float]:
+    ess, mislabelled, shift = np.mean(state.notes, axis=0)
+    seconds = {f"{name}_seconds": state.seconds[name] for name in ("selection", "forward", "train")}
+    informed = (state.selector.selecting if state.selector
+                else np.mean(np.arange(len(state.notes)) >= state.config.warmup) * (state.config.selector == "two-stage"))
+    metrics = dict(accuracy=history.accuracy.iloc[-1], balanced_accuracy=history.balanced_accuracy.iloc[-1],
+                   early_accuracy=history.accuracy[history.step <= state.steps / 5].iloc[-1] if len(history) > 4 else 0.,
+                   pool_seen=state.seen.mean(), chosen_loss=np.mean(state.hardness), mislabelled=mislabelled,
+                   class_shift=shift, coverage=_coverage(state.data.X, state.last, generator), selecting=informed,
+                   weight_ess=ess, **seconds,
+                   overhead=100 * (seconds["selection_seconds"] + seconds["forward_seconds"]) / seconds["train_seconds"])
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _arrays(state: _Run) -> dict[str, np.ndarray]:
+    return dict(picked=state.picked, entropy=entropy(state.predict(state.X)).astype(np.float16))
 
 # %% ../../nbs/coreset/05_training.ipynb #67ffbbc0
-LETTER = dict(dataset="letter", n_pool=10_000, n_test=6_000, steps=4000, lr=.1)   # the larger study
+LETTER = dict(dataset="letter", n_pool=10_000, n_test=6_000, steps=3200, lr=.1, records=20)   # the larger study
 
 # %% ../../nbs/coreset/05_training.ipynb #7597514c
 ASSUMPTIONS = (

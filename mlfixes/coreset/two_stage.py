@@ -65,6 +65,7 @@ def diverse_order(
 ) -> np.ndarray:
     "Greedy picks by uncertainty and distance to the nearest pick, [k]; ties go to the lowest index."
     check_size(k, len(features), "points on the shortlist")
+    if not 0 <= share <= 1: raise ValueError(f"share is {share}; expected 0 to 1")
     spread = np.ptp(uncertainty)
     unsure = (uncertainty - uncertainty.min()) / spread if spread > 0 else np.zeros(len(uncertainty))
     distance, free, order = np.zeros(len(features)), np.ones(len(features), bool), []
@@ -119,6 +120,7 @@ def select(
     intermediate: float = 2.,   # length of the shortlist, in multiples of the class's share
     stage2: str = "truncate",   # or "diverse"
     weights: str = "uniform",   # or "entropy"
+    share: float = .6,          # of uncertainty in the score of "diverse"
     fail: bool = False,         # raise `SelectionFailed` instead
 ) -> Selection:
     "Exactly `k` points, class by class, in two stages; the defaults are the broken baseline."
@@ -134,7 +136,7 @@ def select(
         members = np.flatnonzero(y == c)
         rows = common_scale(F[members]) if scaling == "max" else F[members]
         shortlist = _shortlist(rows, min(len(members), int(intermediate * shares[c])), stage1)
-        picks.append(members[shortlist[_cut(rows[shortlist], u[members[shortlist]], shares[c], stage2)]])
+        picks.append(members[shortlist[_cut(rows[shortlist], u[members[shortlist]], shares[c], stage2, share)]])
     order = np.concatenate(picks)
     return Selection(order, weights=entropy_weights(probs[order]) if weights == "entropy" else None)
 
@@ -147,8 +149,8 @@ def _shortlist(rows, m, stage1):
     return facility_location_order(rows @ rows.T, m) if stage1 == "greedy" else magnitude_order(rows, m)
 
 
-def _cut(rows, uncertainty, k, stage2):
-    return np.arange(k) if stage2 == "truncate" else diverse_order(rows, uncertainty, k)
+def _cut(rows, uncertainty, k, stage2, share):
+    return np.arange(k) if stage2 == "truncate" else diverse_order(rows, uncertainty, k, share)
 
 # %% ../../nbs/coreset/03_two_stage.ipynb #1608e551
 def top_entropy(
