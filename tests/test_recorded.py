@@ -32,7 +32,8 @@ def test_verdicts_follow_from_runs(folder):
         pytest.skip(f"the record of {folder.name} is older than its claims or arms: "
                     f"make record FAMILY={folder.name}")
     derived = [v.to_dict() for v in judge_claims(task, pd.read_csv(folder / "runs.csv"), saved["data"],
-                                                 saved["seeds"], saved.get("seeds_by_arm"))]
+                                                 saved["seeds"], saved.get("seeds_by_arm"),
+                                                 task.configs(saved["profile"]))]
     wrong = [f"{new['claim']}.{key}: {old[key]} in verdicts.json, {new[key]} from runs.csv"
              for old, new in zip(saved["verdicts"], derived, strict=True)
              for key in new if not same(old[key], new[key])]
@@ -71,5 +72,5 @@ def test_an_edited_record_is_found(tmp_path):
     row = frame[(frame.arm == "documented") & (frame.metric == metric)].index[0]
     frame.loc[row, "value"] += 1
     derived = [v.to_dict() for v in judge_claims(task, frame, saved["data"], saved["seeds"],
-                                                 saved.get("seeds_by_arm"))]
+                                                 saved.get("seeds_by_arm"), task.configs(saved["profile"]))]
     assert any(not same(old[key], new[key]) for old, new in zip(saved["verdicts"], derived) for key in new)

@@ -372,7 +372,7 @@ def _power_row(study, claim, v):
     sd, target = (differences.std(),
                   {"gain": claim.target, "noninferiority": -claim.margin}.get(claim.kind, 0.))
     if len(differences) < stats.MIN_SEEDS or not sd > 0: return None
-    away, n, tests = abs(differences.mean() - target), len(differences), family_size(study.task)
+    away, n, tests = abs(differences.mean() - target), len(differences), family_size(study.task, study.task.configs(study.profile))
     needed = max(n + 1, stats.plan(sd, away, tests=tests)) if v.verdict == "inconclusive" and away > 0 else ""
     return (Html(f"<code>{claim.id}</code>"), badge(v.verdict), f"{rounded(sd)} {rule.unit}", n,
             f"{rounded(stats.detectable(sd, n, tests=tests))} {rule.unit}", needed)

@@ -104,27 +104,37 @@ def scores(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     return frame[frame.metric == metric].pivot(index="seed", columns="arm", values="value")
 
 
-def family_size(task: Task) -> int:
+def family_size(task: Task, arms: Iterable[str] | None = None) -> int:
     "How many claims Holm's correction is over: all frozen ones that seeds decide, tested in the end or not."
-    return sum(bool(claim.needs) and claim.transferable for claim in task.claims)
+    arms = set(task.arms if arms is None else arms)
+    return sum(bool(claim.needs) and claim.transferable and arms >= set(claim.needs) for claim in task.claims)
 
 
 def judge_claims(task: Task, frame: pd.DataFrame,
                  data: str | None = None,                    # on what it was measured; None: the task's own
                  seeds: Iterable[int] | None = None,         # the planned seeds; None: those in the table
                  seeds_by_arm: Mapping[str, Iterable[int]] | None = None, # of arms that have their own
+                 arms: Iterable[str] | None = None,          # those of the profile; None: all of the task's
                  ) -> list[Verdict]:
     "The verdict on every claim of `task`, from its long table, corrected for their number."
     shared, own = set(frame.seed if seeds is None else seeds), seeds_by_arm or {}
     def planned(claim): return set.intersection(*(set(own.get(arm, shared)) for arm in claim.needs))
-    verdicts = [_judge(task, claim, frame, planned(claim) if claim.needs else set()) for claim in task.claims]
+    arms = set(task.arms if arms is None else arms)
+    verdicts = [_judge(task, claim, frame, planned(claim)) if claim.needs and arms >= set(claim.needs)
+                else _unasked(claim, arms) for claim in task.claims]
     where = task.data if data is None else data
     return [v if v.verdict == "not tested" and not v.n else dataclasses.replace(v, data=where)
-            for v in stats.correct(verdicts, family=family_size(task))]
+            for v in stats.correct(verdicts, family=family_size(task, arms))]
+
+
+def _unasked(claim, arms):
+    "The verdict on a claim that no run decides, or none of this profile."
+    if not claim.needs: return stats.judge_claim(claim, None)
+    return Verdict(claim.id, "not tested",
+                   reason=f"not part of this profile: {', '.join(arm for arm in claim.needs if arm not in arms)}")
 
 
 def _judge(task, claim, frame, planned):
-    if not claim.needs: return stats.judge_claim(claim, None)
     if not planned:
         both = " and ".join(claim.needs)
         return Verdict(claim.id, "not tested", reason=f"no seed is planned for both {both}")
@@ -471,7 +481,8 @@ class Study:
 
     def verdicts(self) -> list[Verdict]:
         "The verdict on every claim of the task."
-        verdicts = judge_claims(self.task, self.frame(), self.data, self.seeds, self.seeds_by_arm)
+        verdicts = judge_claims(self.task, self.frame(), self.data, self.seeds, self.seeds_by_arm,
+                                self.task.configs(self.profile))
         if not self.shrunken: return verdicts
         return [dataclasses.replace(v, verdict="not tested", reason="shrunken for a test (IN_TEST)")
                 if v.verdict in JUDGED and v.n else v for v in verdicts]

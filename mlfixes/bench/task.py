@@ -97,6 +97,7 @@ class Profile:
     set: Mapping[str, Any] = field(default_factory=dict)     # config overrides for every arm
     attribution: bool = False                                # also run the subsets of changes, on `seeds`
     seeds_by_arm: Mapping[str, int | Iterable[int]] = field(default_factory=dict) # arm -> how many, or which
+    arms: tuple[str, ...] | None = None                      # those that run; None: all of the task's
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:
         "The seeds planned for `arm`."
@@ -157,6 +158,8 @@ class Task:
                                  "too: every arm would be the same; leave it to the change")
             for arm in profile.seeds_by_arm:
                 known(arm, self.arms, f"arm in seeds_by_arm of profile {name!r}:")
+            for arm in profile.arms or ():
+                known(arm, self.arms, f"arm of profile {name!r}:")
 
     def _check_claims(self):
         ids = [claim.id for claim in self.claims]
@@ -178,11 +181,11 @@ class Task:
         return dataclasses.replace(profile, seeds=2, seeds_by_arm={}, set={**profile.set, **small.set})
 
     def configs(self, profile: str = "quick", arms: Iterable[str] | None = None) -> dict[str, Any]:
-        "Arm -> config, with the overrides of `profile`."
-        override = self.profile(profile).set
-        arms = (self.arms if arms is None
-                else [known(arm, self.arms, f"arm of task {self.name!r}:") for arm in arms])
-        return {arm: with_fields(self.arms[arm], override) for arm in arms}
+        "Arm -> config, with the overrides of `profile`: its arms, or those that are named."
+        size = self.profile(profile)
+        arms = self.arms if arms is None and size.arms is None else size.arms if arms is None else arms
+        return {arm: with_fields(self.arms[known(arm, self.arms, f"arm of task {self.name!r}:")], size.set)
+                for arm in arms}
 
 
 def _make_task(values): return Task(**values)

@@ -44,7 +44,8 @@ def check_size(
     what: str, # a word for them
 ):
     "Raises `ValueError` unless 1 <= k <= n."
-    if not isinstance(k, (int, np.integer)): raise ValueError(f"k is {k!r}; expected a whole number of {what}")
+    if not isinstance(k, (int, np.integer)):
+        raise ValueError(f"k is {k!r}; expected a whole number of {what}")
     if not 0 < k <= n: raise ValueError(f"cannot pick k={k} of {n} {what}; give 1 <= k <= {n}")
 
 # %% ../../nbs/coreset/02_selection.ipynb #5d92b9ea
@@ -58,7 +59,7 @@ def random_subset(
     return Selection(generator.choice(n, k, replace=False))
 
 # %% ../../nbs/coreset/02_selection.ipynb #6d14bf5d
-BALANCES = dict(proportional=lambda counts: counts, sqrt=np.sqrt, equal=np.sign)   # counts -> weights of the classes
+BALANCES = dict(proportional=lambda counts: counts, sqrt=np.sqrt, equal=np.sign)   # counts -> weights
 
 
 def turns(
@@ -85,7 +86,8 @@ def quotas(
     balance: str = "proportional", # to the size of the class, "equal", or to its "sqrt"
 ) -> np.ndarray:
     "Seats of every class, [C], summing to exactly `k`; `ValueError` where a class is smaller than its quota."
-    return _enough(np.bincount(turns(counts, k, balance), minlength=len(counts)), counts, range(len(counts)), balance)
+    quota = np.bincount(turns(counts, k, balance), minlength=len(counts))
+    return _enough(quota, counts, range(len(counts)), balance)
 
 
 def _enough(quota, counts, names, balance):
@@ -127,7 +129,8 @@ def _points(X, y, k, metric) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Features, names of the classes, and class of every point; a `ValueError` says what is wrong with them."
     known(metric, METRICS, "metric")
     X = np.asarray(X)
-    if X.ndim != 2 or not X.shape[1]: raise ValueError(f"X has shape {X.shape}; expected [n, d], one row a point")
+    if X.ndim != 2 or not X.shape[1]:
+        raise ValueError(f"X has shape {X.shape}; expected [n, d], one row a point")
     if X.dtype.kind not in "fiub": raise ValueError(f"X holds {X.dtype}; expected real numbers")
     check_size(k, len(X), "points")
     if bad := int((~np.isfinite(X)).any(1).sum()):
@@ -182,7 +185,7 @@ def _row(q, P, kind, out):
 
 @_loop()
 def _kernel(rows, P, kind, out):
-    "Writes all costs between `rows` and columns to `out`, [n, n], tile by tile: 512 columns stay in the cache."
+    "Writes all costs to `out`, [n, n], tile by tile: 512 columns stay in the cache."
     for j in range(0, P.shape[1], 512):
         tile = P[:, j:j + 512].copy()
         for i in range(len(rows)): _row(rows[i], tile, kind, out[i, j:j + 512])
@@ -213,7 +216,7 @@ def _pay(j, start, rows, cost, best):
 # %% ../../nbs/coreset/02_selection.ipynb #834d9a35
 @_loop()
 def _sink(heap, size, at, key):
-    "Restores a heap in which entry `at` may be too small: the largest key is on top, of equal ones the lowest index."
+    "Lets entry `at` of a heap sink to its place: the largest key is on top, of equal ones the lowest index."
     item = heap[at]
     while 2 * at + 1 < size:
         child = 2 * at + 1
@@ -286,8 +289,8 @@ def _best_of(candidates, rows, P, kind, best, row):
 
 def _stochastic(space, k, draw):
     n = len(space.rows)
-    size, left, best, row = int(np.ceil(n / k * np.log(1 / EPSILON))), np.arange(n), np.full(n, space.start), np.empty(n, np.float32)
-    order, gains = np.empty(k, np.int64), np.empty(k)
+    best, row, left = np.full(n, space.start), np.empty(n, np.float32), np.arange(n)
+    size, order, gains = int(np.ceil(n / k * np.log(1 / EPSILON))), np.empty(k, np.int64), np.empty(k)
     for step in range(k):
         candidates = np.sort(draw.choice(left, min(size, len(left)), replace=False))
         order[step], gains[step] = _best_of(candidates, space.rows, space.columns, space.kind, best, row)
@@ -297,7 +300,9 @@ def _stochastic(space, k, draw):
     return order, gains
 
 # %% ../../nbs/coreset/02_selection.ipynb #92027b8e
-NEIGHBORS, EXACT, PROBES = 64, 30_000, 24   # of a point; points up to which all pairs are compared; cells looked at beyond
+NEIGHBORS = 64    # of a point, itself included
+EXACT = 30_000    # points up to which all pairs are compared
+PROBES = 24       # cells that are looked at beyond
 
 
 @_loop()
@@ -320,15 +325,21 @@ def _search(Q, ids, P, kind, m):
 def _neighbors(space, m, seed):
     "The `m` nearest points of every point and their costs, both [n, m]."
     n = len(space.rows)
-    if n <= EXACT or METRICS[space.kind] == "dot":
-        return _search(space.rows, np.arange(n), space.columns, space.kind, m)
     near, cost = np.empty((n, m), np.int32), np.empty((n, m), np.float32)
-    cells, probed = _cells(space.rows, seed)
-    for c, members in enumerate(cells):
-        ids = _enough_of(cells, probed[c], m)
+    for asked, ids in _blocks(space, m, seed):
         columns = np.ascontiguousarray(space.rows[ids].T)
-        near[members], cost[members] = _search(space.rows[members], ids, columns, space.kind, m)
+        near[asked], cost[asked] = _search(space.rows[asked], ids, columns, space.kind, m)
     return near, cost
+
+
+def _blocks(space, m, seed):
+    "Positions of points that are asked together, and of those among which their neighbours are looked for."
+    everyone = np.arange(len(space.rows))
+    if len(everyone) <= EXACT or METRICS[space.kind] == "dot":
+        for asked in np.array_split(everyone, -(-len(everyone) // 2048)): yield asked, everyone
+    else:
+        cells, nearest = _cells(space.rows, seed)
+        for c, asked in enumerate(cells): yield asked, _enough_of(cells, nearest[c], m)
 
 # %% ../../nbs/coreset/02_selection.ipynb #87463129
 def _cells(rows, seed):
@@ -336,9 +347,10 @@ def _cells(rows, seed):
     from sklearn.cluster import MiniBatchKMeans
     count = int(np.sqrt(len(rows)))
     draw = np.random.default_rng(seed)
-    sample = draw.choice(len(rows), min(len(rows), 50 * count), replace=False)   # 50 points a cell place its centre
-    means = MiniBatchKMeans(count, batch_size=4096, n_init=1, max_iter=20, random_state=int(draw.integers(2**31)))
-    centres = np.ascontiguousarray(means.fit(rows[sample]).cluster_centers_, np.float32)
+    sample = draw.choice(len(rows), min(len(rows), 50 * count), replace=False)   # 50 points place a centre
+    means = MiniBatchKMeans(count, batch_size=4096, n_init=1, max_iter=20,
+                            random_state=int(draw.integers(2**31))).fit(rows[sample])
+    centres = np.ascontiguousarray(means.cluster_centers_, np.float32)
     cell, near = _serve(rows, centres, 0)[1], np.empty((count, count), np.float32)
     _kernel(centres, np.ascontiguousarray(centres.T), 0, near)
     ends = np.bincount(cell, minlength=count).cumsum()
@@ -346,14 +358,14 @@ def _cells(rows, seed):
 
 
 def _enough_of(cells, nearest, m):
-    "Positions of the points in the `PROBES` nearest cells, and in more where these hold fewer than `m` points."
+    "Positions of the points in the `PROBES` nearest cells, or in more, until there are `m`."
     sizes = np.cumsum([len(cells[c]) for c in nearest])
     return np.concatenate([cells[c] for c in nearest[:max(PROBES, 1 + int(np.searchsorted(sizes, m)))]])
 
 # %% ../../nbs/coreset/02_selection.ipynb #677b7970
 @_loop()
 def _columns(ends, near, cost, own):
-    "Lists of the points that every candidate serves: their start, row numbers and costs; each point serves itself."
+    "Lists of the points that each candidate may serve, itself included: start, row numbers and costs."
     n = len(own)
     start = np.zeros(n + 1, np.int64)
     for i in range(n):
@@ -375,7 +387,7 @@ def _columns(ends, near, cost, own):
 
 def _sparse(space, k, graph, max_bytes, seed):
     n = len(space.rows)
-    own = -np.einsum("ij,ij->i", space.rows, space.rows) if METRICS[space.kind] == "dot" else np.zeros(n, np.float32)
+    own = np.einsum("ij,ij->i", space.rows, space.rows) * np.float32(-(METRICS[space.kind] == "dot"))
     if isinstance(graph, (int, np.integer)):
         m = min(graph, n)
         _bounded(16 * n * m, max_bytes, f"the graph of {n:,} points with {m} neighbours",
@@ -390,7 +402,7 @@ def _sparse(space, k, graph, max_bytes, seed):
 
 # %% ../../nbs/coreset/02_selection.ipynb #4d8af6e2
 def _graph(neighbors, X, metric):
-    "`neighbors` as a number or a checked sparse matrix of distances; a `ValueError` says what is wrong with it."
+    "`neighbors` as a number or a sparse matrix of distances; a `ValueError` says what is wrong with it."
     if neighbors is None: return NEIGHBORS
     if isinstance(neighbors, (int, np.integer)):
         if neighbors < 1: raise ValueError(f"neighbors is {neighbors}; expected at least 1, the point itself")
@@ -400,7 +412,8 @@ def _graph(neighbors, X, metric):
         f"neighbors is a {type(neighbors).__name__}; expected a number or a scipy.sparse matrix of distances")
     if neighbors.shape != (len(X), len(X)): raise ValueError(
         f"neighbors has shape {neighbors.shape}; expected one row and column for each of {len(X)} points")
-    if metric == "dot": raise ValueError("neighbors holds distances, metric='dot' has none; give a number instead")
+    if metric == "dot":
+        raise ValueError("neighbors holds distances, metric='dot' has none; give a number instead")
     graph = csr_array(neighbors)
     if not (np.isfinite(graph.data).all() and graph.data.min(initial=0) >= 0): raise ValueError(
         "neighbors holds negative or non-finite entries; expected distances (for cosine: 1 - cosine)")
@@ -440,7 +453,7 @@ def _serve(rows, picks, kind):
 
 # %% ../../nbs/coreset/02_selection.ipynb #e5ed5a86
 def _class_by_class(X, k, y, balance, metric, pick):
-    "A `Selection` made in the order of `turns`; `pick(space, k, members)` gives the order and gains of a class."
+    "A `Selection` in the order of `turns`; `pick(space, k, members)` gives the order and gains of a class."
     X, names, label = _points(X, y, k, metric)
     seats = turns(counts := np.bincount(label), k, balance)
     quota = _enough(np.bincount(seats, minlength=len(counts)), counts, names, balance)
@@ -451,7 +464,8 @@ def _class_by_class(X, k, y, balance, metric, pick):
         space = _space(X if len(names) == 1 else X[members], metric)
         picks, gain = pick(space, int(quota[c]), members)
         best, owner = _serve(space.rows, space.rows[picks], space.kind)
-        order[mine], gains[mine], weights[mine] = members[picks], gain * space.unit, np.bincount(owner, minlength=len(picks))
+        order[mine], gains[mine] = members[picks], gain * space.unit
+        weights[mine] = np.bincount(owner, minlength=len(picks))
         saved[members] = np.maximum(float(space.start) - best.astype(float), 0) * space.unit
     if len(left := np.flatnonzero(quota[label] == 0)):   # classes too small for a seat
         both = _space(X[np.concatenate([order, left])], metric)
@@ -468,7 +482,7 @@ def facility_location(
     *,
     metric: str = "euclidean",     # or "cosine", "dot"
     method: str = "lazy",          # exact; or "stochastic" (a sample a step), "sparse" (nearest neighbours)
-    neighbors: int | scipy.sparse.sparray | None = None, # of a point, for "sparse": how many (64), or [n, n] distances
+    neighbors: int | scipy.sparse.sparray | None = None, # for "sparse": how many (64), or [n, n] distances
     y: np.ndarray | None = None,   # [n] labels of any kind: choose class by class
     balance: str = "proportional", # seats of a class: by its size, "equal", or by its "sqrt"
     max_bytes: int = 2**32,        # the largest kernel or graph that may be built
@@ -476,9 +490,9 @@ def facility_location(
 ) -> Selection:
     """The `k` points that serve all best, greedily; best first, weighted by how many points each serves.
 
-    Orders are nested, with `y` too, except for "stochastic". Ties go to the lowest index: once nothing is left to
-    gain (`gains` are 0) the picks follow the order of the pool. `objective` is exact for every method. With `y`
-    points serve their own class; those of a class without a seat count to the weight of the nearest pick of any."""
+    Orders are nested, with `y` too, except for "stochastic". Ties go to the lowest index: once nothing is left
+    to gain (`gains` are 0) the picks follow the order of the pool. `objective` is exact for every method. With
+    `y`, points serve their own class; those of a class without a seat count to the weight of the nearest pick."""
     known(method, METHODS, "method")
     if neighbors is not None and method != "sparse":
         raise ValueError(f"neighbors belongs to method='sparse', not to {method!r}")
@@ -495,7 +509,7 @@ def facility_location(
 
 # %% ../../nbs/coreset/02_selection.ipynb #906b7fea
 def compile_kernels() -> float:
-    "Seconds that it took to compile all loops, or to load them from numba's cache; later selections start at once."
+    "Seconds that it took to compile all loops, or to load them from numba's cache."
     began = time.perf_counter()
     _compiled()
     for method in METHODS: facility_location(np.eye(8), 2, method=method)
@@ -524,19 +538,19 @@ def k_center(
     *,
     metric: str = "euclidean",     # or "cosine"
     start: int | None = None,      # position of the first pick; None: drawn by `seed`
-    y: np.ndarray | None = None,   # [n] labels of any kind: choose class by class, each from a start of its own
+    y: np.ndarray | None = None,   # [n] labels of any kind: choose class by class, each from its own start
     balance: str = "proportional", # seats of a class: by its size, "equal", or by its "sqrt"
     seed: int = 0,                 # draws the first pick, of every class
 ) -> Selection:
-    """Farthest-first picks; `gains` are the covering radius after each (of its class), `objective` is the last one.
+    """Farthest-first picks; `gains` are the covering radius after each (of its class), `objective` the last.
 
     With `y` the objective is the largest radius among the classes that have a seat."""
     known(metric, METRICS[:2], "metric of k_center")
     if start is not None and (y is not None or not 0 <= start < len(X)): raise ValueError(
-        f"start is {start}; expected a position from 0 to {len(X) - 1}, and none with y: each class starts by seed")
+        f"start is {start}; expected a position from 0 to {len(X) - 1}, and none with y: seed starts each class")
     radii = []
 
-    def pick(space, quota, members):   # each class has a stream of its own: its start does not depend on the others
+    def pick(space, quota, members):   # a stream for each class: its start does not depend on the others
         draw = np.random.default_rng([seed, int(members[0])])
         first = int(draw.integers(len(members))) if start is None else start
         order, radius = _farthest(first, quota, space.rows, space.columns, space.kind)
@@ -563,7 +577,7 @@ def _gradients(probs, y):
     if probs.ndim != 2 or y.shape != probs.shape[:1]: raise ValueError(
         f"probs has shape {probs.shape} and y {y.shape}; expected [n, C] and one label for each row")
     if y.dtype.kind not in "iu" or y.min(initial=0) < 0 or y.max(initial=0) >= probs.shape[1]:
-        raise ValueError(f"y must hold the columns of probs, 0 to {probs.shape[1] - 1}; found {np.unique(y)[:9]}")
+        raise ValueError(f"y must hold columns of probs, 0 to {probs.shape[1] - 1}; found {np.unique(y)[:9]}")
     return gradient_features(probs, y)
 
 # %% ../../nbs/coreset/02_selection.ipynb #95fc1fc3
@@ -582,7 +596,8 @@ def crest(
     features, y = _gradients(probs, y), np.asarray(y)
     check_size(k, len(y), "points")
     block = RATIO * batch if block is None else block
-    if not 1 <= batch <= block: raise ValueError(f"batch={batch}, block={block}; expected 1 <= batch <= block")
+    if not 1 <= batch <= block:
+        raise ValueError(f"batch={batch}, block={block}; expected 1 <= batch <= block")
     draw, left, parts = np.random.default_rng(seed), np.arange(len(y)), []
     for size in np.diff([*range(0, k, batch), k]):
         some = left[_draw_block(y[left], min(block, len(left)), draw)]
