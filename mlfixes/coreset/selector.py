@@ -16,7 +16,7 @@ from .scoring import (gradient_error, gradient_features, inclusion, loss_score, 
 from .selection import Selection, check_size, craig, crest, k_center
 
 # %% auto #0
-__all__ = ['MIX', 'SCORE', 'MARGIN', 'WARMUP', 'VISITS', 'DOUBT', 'SPREAD', 'WRONG', 'SCREENED', 'CHECK', 'PROBE', 'BATCHES',
+__all__ = ['MIX', 'SCORE', 'MARGIN', 'WARMUP', 'VISITS', 'DOUBT', 'SPREAD', 'WRONG', 'SCREENED', 'CHECK', 'PROBE', 'GAIN',
            'METHODS', 'History', 'CoresetSelector']
 
 # %% ../../nbs/coreset/04_selector.ipynb #3b4fb8fb
@@ -31,7 +31,7 @@ WRONG = -.3     # .. on those below this
 SCREENED = .1   # how often a screened point is drawn, against one of average score: it may return
 CHECK = 5       # subsets between two comparisons with random choice
 PROBE = 256     # points at least, or `probe` of the pool, on which they are compared
-BATCHES = 10    # batches whose mean gradient is compared: momentum .9 averages about ten
+GAIN = .95      # share of random's gradient error that hard points must stay below: a smaller gain pays for no bias
 METHODS = ("auto", "hard", "random", "prune", "craig", "crest", "k-center")
 _POWER = {"proportional": 0., "sqrt": .5, "equal": 1.}   # of 1 / size of the class
 _WEIGHTS = {"auto": ("uniform", "unbiased"), "hard": ("uniform", "unbiased"), "random": ("uniform",),
@@ -70,6 +70,7 @@ class _Rules:
         for name, share in dict(budget=budget, probe=probe).items():
             if not 0 < share <= 1: raise ValueError(f"{name} is {share}; expected a share of the pool, 0 < {name} <= 1")
         self.generator, self.history, self.errors, self.report = np.random.default_rng(seed), None, None, {}
+        self.ratio = 1.   # of the two gradient errors, averaged over comparisons
         self.drawn, self.informed, self.waiting = 0, 0, []
 
     def _start(self, y):
@@ -105,9 +106,10 @@ class _Rules:
         if self.method in ("craig", "crest", "k-center"): return self._represent(predict, batch_size)
         if self.history.visits.sum() < WARMUP * len(self.labels):
             return self._random("random: too early to know the points")
-        if self.method == "random": return self._random("random, as asked")
         if self.method == "prune": return self._prune()
         doubtful = self.history.doubtful() if self.screen else np.zeros(len(self.labels), bool)
+        if self.method == "random":
+            return self._sample(np.where(doubtful, SCREENED, 1.) * self.rare, "random, as asked", doubtful, informed=False)
         often = self._often(doubtful)
         if self.method == "auto" and not self._better(often, doubtful, predict, batch_size):
             return self._random("random: hard points gave no better gradient on a probe", doubtful)
@@ -126,8 +128,11 @@ class _Rules:
             at = self.generator.choice(n, min(n, max(PROBE, round(self.probe * n))), replace=False)
             g = gradient_features(_predictions(predict, at), self.labels[at])
             wanted = np.where(doubtful, 0., self.rare)[at]
-            self.errors = tuple(gradient_error(g, q[at], BATCHES * batch_size, wanted) for q in (often, self.rare))
-        return self.errors[0] < self.errors[1]
+            first, hard, random = self.errors is None, *(gradient_error(g, q[at], batch_size, wanted)
+                                                         for q in (often, self.rare))
+            self.errors = hard, random
+            self.ratio = (hard / random if random else 1.) ** (1 if first else .5) * self.ratio ** (not first and .5)
+        return self.ratio < GAIN
 
     def _random(self, why, doubtful=None):
         return self._sample(self.rare, why, doubtful, informed=False)
