@@ -4,7 +4,7 @@ FAMILY ?= coreset
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup report reports test test-slow export readme lab record clean
+.PHONY: setup report reports test test-slow export readme lab record peers clean
 .DEFAULT_GOAL := report
 
 setup: $(READY)
@@ -40,6 +40,10 @@ readme: setup        ## run the front page and make README.md from it
 
 record: setup        ## run the `standard` study of FAMILY and keep its files
 	$(BIN)/mlfixes report $(FAMILY) --profile standard --record reports/recorded/$(FAMILY)
+
+peers: setup         ## measure again what the peers cost (a quarter of an hour)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	$(BIN)/python tools/peers.py --record reports/recorded/peers/coreset.csv
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir .

@@ -180,7 +180,7 @@ def data_get(name: Annotated[str, typer.Argument(help="A name from mlfixes data 
     "Download a data set once, and check it."
     from mlfixes.data import load
     found = load(name)
-    typer.echo(f"{name}: {len(found.X)} x {found.X.shape[1]}, {found.source}")
+    typer.echo(f"{name}: {' x '.join(map(str, found.X.shape))}, {found.source}")
 
 # %% ../nbs/cli.ipynb #507fd408
 def read_scores(path: Path, baseline: str, fixed: str, metric: str | None = None):

@@ -41,8 +41,8 @@ _WIDTH = 5.6          # inches; at this width 11 points stay readable on a phone
 _TEXT, _SMALL = 11, 10
 
 def arm_color(arm: str) -> str:
-    "The colour of `arm`; grey for a reference."
-    return COLORS.get(arm, GREY)
+    "The colour of `arm`, shared by what is named 'arm, variant'; grey for a reference."
+    return COLORS.get(arm.partition(",")[0], GREY)
 
 # %% ../../nbs/bench/06_plots.ipynb #60134034
 class _Canvas(Figure):

@@ -5,18 +5,19 @@
 # %% ../../nbs/coreset/07_checks.ipynb #1cd0fcf2
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil, erfc, log, sqrt
 from statistics import NormalDist
 
 import numpy as np
 
-from ..doctor.findings import Finding, check, not_applicable
-from .data import stream
+from ..doctor.findings import Diagnosis, Finding, check, not_applicable
+from .data import split, stream
 from .scoring import gradient_features
 
 # %% auto #0
 __all__ = ['LEVEL', 'DRAWS', 'HALF', 'fixed_reference', 'stale_subset', 'class_shift', 'mislabelled_share', 'coverage',
-           'gradient_match', 'weight_waste', 'random_in_disguise']
+           'gradient_match', 'weight_waste', 'random_in_disguise', 'diagnose', 'class_picks']
 
 # %% ../../nbs/coreset/07_checks.ipynb #c4f75f15
 LEVEL = .01   # of each check: the share of random subsets that it may call bad
@@ -581,3 +582,51 @@ def random_in_disguise(
     why = f"largest |z| against random subsets, that of {most}; a selection is above the threshold"
     return _found("SEL04", "ok" if p <= LEVEL else "warn", statistic=abs(signs[most]), threshold=limit, p=p,
                   evidence={"why": why, "signs": signs})
+
+# %% ../../nbs/coreset/07_checks.ipynb #1a5a23e5
+def diagnose(
+    study,            # of the coreset task
+    *arms: str,       # whose first runs are looked at
+) -> Diagnosis:
+    "What the picks of these arms look like, one run each, the arm's name in the evidence."
+    return Diagnosis(tuple(finding for arm in arms for finding in _of_run(study, arm)))
+
+
+def _of_run(study, arm):
+    run, config = study.runs()[arm][0], study.arms()[arm]
+    labels = split(config.dataset, run.seed, config.n_pool, config.n_test, config.regime).y
+    size = max(1, round(config.budget * len(labels)))
+    given = dict(picked=run.result.arrays["picked"], size=size, seed=run.seed)
+    epochs = max(config.steps // -(-size // config.batch), int(given["picked"].sum() / size))
+    for finding in (stale_subset(labels, epochs=epochs, **given), random_in_disguise(labels, **given)):
+        why = f"{arm}: {finding.evidence.get('why', '')}"
+        yield replace(finding, evidence={**finding.evidence, "why": why})
+
+# %% ../../nbs/coreset/07_checks.ipynb #0f8d75cc
+def class_picks(
+    study,       # of the coreset task
+    *arms: str,  # all on one pool: that of their first run
+):
+    "A figure: how much more or less often than by its size each class is picked, one line an arm."
+    from matplotlib.figure import Figure
+    from mlfixes.bench.plots import arm_color, figure
+    fig = Figure(figsize=(6.4, 2.8), layout="constrained")
+    ax = fig.subplots()
+    for arm, dashes in zip(arms, ("-", "--", "-.", ":")):
+        times = _picked_by_class(study, arm)
+        ax.plot(range(1, len(times) + 1), times, dashes, color=arm_color(arm), lw=2, marker="o", ms=3)
+        ax.annotate(arm.partition(",")[0], (len(times), times[-1]), (6, 0), textcoords="offset points",
+                    va="center", color=arm_color(arm))
+    ax.axhline(1, color=arm_color(""), lw=.8)
+    ax.set(xlabel="class, the largest first", ylabel="share of picks over\nshare of pool", yscale="log",
+           xlim=(.5, len(times) * 1.25))
+    ax.spines[["top", "right"]].set_visible(False)
+    said = "How often each class was picked, against its size: " + ", ".join(arms)
+    return figure(fig, said, said)
+
+
+def _picked_by_class(study, arm):
+    run, config = study.runs()[arm][0], study.arms()[arm]
+    labels = split(config.dataset, run.seed, config.n_pool, config.n_test, config.regime).y
+    sizes, picks = np.bincount(labels), np.bincount(labels, run.result.arrays["picked"])
+    return ((picks / picks.sum()) / (sizes / sizes.sum()))[np.argsort(-sizes, kind="stable")]

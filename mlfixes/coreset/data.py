@@ -27,7 +27,7 @@ def stream(
 
 # %% ../../nbs/coreset/00_data.ipynb #b0f84a48
 REGIMES = ("clean", "noise", "duplicates", "imbalance")
-NOISE, COPIES, ORIGINALS, JITTER, RATIO = .3, .8, .02, .01, 100   # JITTER in units of the features' common scale
+NOISE, COPIES, ORIGINALS, JITTER, RATIO = .3, .8, .02, .01, 100   # JITTER: in units of the common scale
 
 
 def flip_labels(
@@ -47,7 +47,8 @@ def copies(
 ) -> np.ndarray:
     "For each place in the pool the point that stands there, [n]: a share `COPIES` are copies of a few."
     alone, few = n - round(COPIES * n), max(1, round(ORIGINALS * n))
-    return generator.permutation(np.concatenate([np.arange(alone), generator.integers(0, min(few, alone), n - alone)]))
+    return generator.permutation(np.concatenate([np.arange(alone),
+                                                 generator.integers(0, min(few, alone), n - alone)]))
 
 
 def long_tail(
@@ -57,7 +58,8 @@ def long_tail(
     "Positions that stay, in random order: the class of rank r keeps a share `RATIO` ** (-r / (C - 1))."
     sizes = np.bincount(y)
     keep = np.maximum(2, np.round(sizes.min() * float(RATIO) ** -np.linspace(0, 1, len(sizes)))).astype(int)
-    parts = [generator.permutation(np.flatnonzero(y == c))[:m] for c, m in zip(generator.permutation(len(sizes)), keep)]
+    parts = [generator.permutation(np.flatnonzero(y == c))[:m]
+             for c, m in zip(generator.permutation(len(sizes)), keep)]
     return generator.permutation(np.concatenate(parts))
 
 # %% ../../nbs/coreset/00_data.ipynb #85c4c8e9
@@ -72,7 +74,8 @@ class Split:
     classes: int         # number of classes
 
 # %% ../../nbs/coreset/00_data.ipynb #07b5fa05
-_SOURCES = {source.name: source for source in (DIGITS, LETTER, CIFAR10)}   # by name, so that runs are stale when these change, and no other
+# By name, so that runs are stale when these change, and no other.
+_SOURCES = {source.name: source for source in (DIGITS, LETTER, CIFAR10)}
 
 
 def split(
@@ -82,7 +85,7 @@ def split(
     n_test: int,    # points to measure on
     regime: str = "clean", # one of `REGIMES`
 ) -> Split:
-    "Pool and test set drawn without replacement, scaled with the pool's mean and spread, the pool in its regime."
+    "Pool and test set without common points, scaled with the pool's mean and spread, the pool in its regime."
     known(regime, REGIMES, "regime")
     data = load(_SOURCES.get(dataset, dataset))
     if not (n_pool > 0 and n_test > 0 and n_pool + n_test <= len(data.y)):

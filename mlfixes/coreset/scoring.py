@@ -43,7 +43,7 @@ def uncertainty_features(
 def loss_score(
     loss: np.ndarray, # [n] cross-entropies in nats
 ) -> np.ndarray:
-    "$1 - e^{-L} = 1 - p_y$ of every point, [n], in [0, 1]: the gradient of its loss in the logit of its class."
+    "$1 - e^{-L} = 1 - p_y$ of every point, [n]: the length of its loss's gradient in the logit of its class."
     return -np.expm1(-np.maximum(loss, 0))
 
 # %% ../../nbs/coreset/01_scoring.ipynb #8419715b
@@ -51,7 +51,7 @@ def margins(
     probs: np.ndarray, # [n, C] predictions, C >= 2
     y: np.ndarray,     # [n] labels
 ) -> np.ndarray:
-    "Probability of the label minus the largest other one, [n], in [-1, 1]; negative: the model says another class."
+    "Probability of the label minus the largest other one, [n], in [-1, 1]; < 0: the model says otherwise."
     rows = np.arange(len(y))
     others = probs.copy()
     others[rows, y] = -1
@@ -67,7 +67,8 @@ def inclusion(
     if not (np.isfinite(score).all() and score.min() >= 0):
         raise ValueError(f"scores lie between {score.min()} and {score.max()}; expected finite numbers >= 0")
     if not 0 < k <= (positive := int((score > 0).sum())):
-        raise ValueError(f"cannot include k={k} of {positive} points with a positive score; give 1 <= k <= {positive}")
+        raise ValueError(f"cannot include k={k} of {positive} points with a positive score; "
+                         f"give 1 <= k <= {positive}")
     probability, sure = k * score / score.sum(), np.zeros(len(score), bool)
     while (over := (probability >= 1) & ~sure).any():   # ends: each round fixes one more point
         sure |= over
@@ -91,7 +92,7 @@ def unbiased_weights(
     probability: np.ndarray, # [k] inclusion probabilities of the chosen points
     n: int,                  # points in the pool
 ) -> np.ndarray:
-    "$k / (n \\pi_i)$ of every chosen point, [k]: with them the subset's mean estimates the pool's without bias."
+    "$k / (n \\pi_i)$ of every chosen point, [k]: the subset's mean then estimates the pool's without bias."
     return len(probability) / (n * probability)
 
 # %% ../../nbs/coreset/01_scoring.ipynb #1430469f

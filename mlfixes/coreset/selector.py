@@ -31,7 +31,7 @@ WRONG = -.3     # .. on those below this
 SCREENED = .1   # how often a screened point is drawn, against one of average score: it may return
 CHECK = 5       # subsets between two comparisons with random choice
 PROBE = 256     # points at least, or `probe` of the pool, on which they are compared
-GAIN = .95      # share of random's gradient error that hard points must stay below: a smaller gain pays for no bias
+GAIN = .95      # of random's gradient error, below which hard points must stay: less pays for no bias
 METHODS = ("auto", "hard", "random", "prune", "craig", "crest", "k-center")
 _POWER = {"proportional": 0., "sqrt": .5, "equal": 1.}   # of 1 / size of the class
 _WEIGHTS = {"auto": ("uniform", "unbiased"), "hard": ("uniform", "unbiased"), "random": ("uniform",),
@@ -66,9 +66,11 @@ class _Rules:
         self.method, self.budget, self.probe = known(method, METHODS, "method"), budget, probe
         self.balance = known(balance, _POWER, "balance")
         self.screen = screen if screen is None else known(screen, ("margin",), "screen")
-        self.weights = known(weights or _WEIGHTS[method][0], _WEIGHTS[method], f"weights of method {method!r}:")
+        self.weights = known(weights or _WEIGHTS[method][0], _WEIGHTS[method],
+                             f"weights of method {method!r}:")
         for name, share in dict(budget=budget, probe=probe).items():
-            if not 0 < share <= 1: raise ValueError(f"{name} is {share}; expected a share of the pool, 0 < {name} <= 1")
+            if not 0 < share <= 1:
+                raise ValueError(f"{name} is {share}; expected a share of the pool, 0 < {name} <= 1")
         self.generator, self.history, self.errors, self.report = np.random.default_rng(seed), None, None, {}
         self.ratio = 1.   # of the two gradient errors, averaged over comparisons
         self.drawn, self.informed, self.waiting = 0, 0, []
@@ -79,8 +81,8 @@ class _Rules:
         labels = np.asarray(y)
         if self.history is not None and np.array_equal(labels, self.labels): return
         if self.history is not None:
-            raise ValueError(f"the labels of the pool changed ({len(self.labels)} points before, {len(labels)} now); "
-                             "make a new selector for a new pool")
+            raise ValueError(f"the labels of the pool changed ({len(self.labels)} points before, "
+                             f"{len(labels)} now); make a new selector for a new pool")
         if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
             raise ValueError(f"y has shape {labels.shape} and type {labels.dtype}; "
                              "expected one class number >= 0 for each point")
@@ -91,7 +93,7 @@ class _Rules:
         self.rare /= self.rare.mean()    # [n] how much more often a point comes up for the sake of balance
 
     def _learn(self):
-        "Takes what `update` collected into the history: many batches at once, as long as no point comes twice."
+        "Takes what `update` collected into the history: all at once, as long as no point comes twice."
         batches, self.waiting = self.waiting, []
         while batches:
             index = np.concatenate([batch[0] for batch in batches])
@@ -109,7 +111,8 @@ class _Rules:
         if self.method == "prune": return self._prune()
         doubtful = self.history.doubtful() if self.screen else np.zeros(len(self.labels), bool)
         if self.method == "random":
-            return self._sample(np.where(doubtful, SCREENED, 1.) * self.rare, "random, as asked", doubtful, informed=False)
+            return self._sample(np.where(doubtful, SCREENED, 1.) * self.rare, "random, as asked", doubtful,
+                                informed=False)
         often = self._often(doubtful)
         if self.method == "auto" and not self._better(often, doubtful, predict, batch_size):
             return self._random("random: hard points gave no better gradient on a probe", doubtful)
@@ -131,7 +134,8 @@ class _Rules:
             first, hard, random = self.errors is None, *(gradient_error(g, q[at], batch_size, wanted)
                                                          for q in (often, self.rare))
             self.errors = hard, random
-            self.ratio = (hard / random if random else 1.) ** (1 if first else .5) * self.ratio ** (not first and .5)
+            self.ratio = ((hard / random if random else 1.) ** (1 if first else .5)
+                          * self.ratio ** (not first and .5))
         return self.ratio < GAIN
 
     def _random(self, why, doubtful=None):
@@ -156,8 +160,10 @@ class _Rules:
         probs = _predictions(predict, np.arange(len(self.labels)))
         seed = int(self.generator.integers(2 ** 31))
         if self.method == "k-center":
-            found = k_center(gradient_features(probs, self.labels), self.k, y=self.labels, balance=self.balance, seed=seed)
-        elif self.method == "crest": found = crest(probs, self.labels, self.k, batch=min(batch_size, self.k), seed=seed)
+            found = k_center(gradient_features(probs, self.labels), self.k, y=self.labels,
+                             balance=self.balance, seed=seed)
+        elif self.method == "crest":
+            found = crest(probs, self.labels, self.k, batch=min(batch_size, self.k), seed=seed)
         else: found = craig(probs, self.labels, self.k)
         weights = None if self.weights == "uniform" else found.weights / found.weights.mean()
         return self._told(Selection(found.order, found.gains, weights, found.objective), self.method, True)
@@ -166,7 +172,8 @@ class _Rules:
         "The subset, after notes of what it is."
         errors = dict(zip(("gradient_error", "random_error"), self.errors or ()))
         ess = subset.weights.sum() ** 2 / (subset.weights ** 2).sum() / len(subset)
-        self.report = dict(why=why, informed=informed, size=len(subset), weight_ess=float(ess), **facts, **errors)
+        self.report = dict(why=why, informed=informed, size=len(subset), weight_ess=float(ess),
+                           **facts, **errors)
         self.drawn, self.informed = self.drawn + 1, self.informed + informed
         return subset
 
@@ -177,18 +184,19 @@ def _predictions(predict, index):
         raise ValueError("this method needs predictions: give `loader` the model, or choose method='hard'")
     probs = np.asarray(predict(index), float)
     if probs.ndim != 2 or len(probs) != len(index) or not np.isfinite(probs).all():
-        raise ValueError(f"predictions have shape {probs.shape} or are not finite; expected [{len(index)}, C] probabilities")
+        raise ValueError(f"predictions have shape {probs.shape} or are not finite; "
+                         f"expected [{len(index)}, C] probabilities")
     return probs
 
 # %% ../../nbs/coreset/04_selector.ipynb #daf35f2f
 class CoresetSelector(_Rules):
-    "Subsets to train on, epoch by epoch; `report` tells what the last one was, `selecting` how many were not random."
-    def __init__(self, method: str = "auto",         # one of `METHODS`; auto: hard points, or random where no worse
+    "Subsets to train on, one an epoch; `report` tells what the last was, `selecting` how many were not random."
+    def __init__(self, method: str = "auto",         # one of `METHODS`; auto: hard points, or random if no worse
                  budget: float = .1,                 # size of a subset, as a share of the pool
                  refresh: str | int = "epoch",       # or the number of epochs that a subset serves
                  balance: str = "proportional",      # "equal" or "sqrt": points of rare classes more often
-                 screen: str | None = None,          # "margin": doubtful labels rarely; needs logits in `update`
-                 weights: str | None = None,         # "uniform", "unbiased" or "cluster"; None: the method's own
+                 screen: str | None = None,          # "margin": doubtful labels rarely; `update` needs logits
+                 weights: str | None = None,         # "uniform", "unbiased", "cluster"; None: the method's own
                  seed=0,                             # or a generator: draws everything
                  probe: float = .05):                # share of the pool that `auto` predicts for a comparison
         super().__init__(method, budget, balance, screen, weights, seed, probe)
@@ -197,7 +205,8 @@ class CoresetSelector(_Rules):
             raise ValueError(f"refresh is {refresh!r}; expected 'epoch' or a number of epochs >= 1")
 
     def __repr__(self):
-        return f"CoresetSelector({self.method!r}, budget={self.budget}): {self.report.get('why', 'nothing drawn yet')}"
+        return (f"CoresetSelector({self.method!r}, budget={self.budget}): "
+                f"{self.report.get('why', 'nothing drawn yet')}")
 
     @property
     def selecting(self) -> float:
@@ -218,8 +227,8 @@ class CoresetSelector(_Rules):
     def _warn(self):
         fell_back = self.method == "auto" and self.errors is not None and not self.report["informed"]
         if fell_back and not self._warned:
-            warnings.warn(f"CoresetSelector draws random subsets for now: the gradient error of hard points is "
-                          f"{self.errors[0]:.3f}, that of random ones {self.errors[1]:.3f}", stacklevel=4)
+            warnings.warn("CoresetSelector draws random subsets for now: the gradient error of hard points "
+                          f"is {self.errors[0]:.3f}, that of random ones {self.errors[1]:.3f}", stacklevel=4)
             self._warned = True
 
     def select(self, probs: np.ndarray,              # [n, C] predictions on the whole pool
@@ -229,7 +238,7 @@ class CoresetSelector(_Rules):
         probs = _predictions(lambda index: probs, np.arange(len(self.labels)))
         own = probs[np.arange(len(probs)), self.labels]
         self.history.add(np.arange(len(probs)), 1 - own, margins(probs, self.labels))
-        self.history.visits[:] = np.maximum(self.history.visits, max(VISITS, WARMUP))   # no early guesses these
+        self.history.visits[:] = np.maximum(self.history.visits, max(VISITS, WARMUP))   # no early guesses
         self.errors = None
         return self._next(lambda index: probs[index], self.k)
 
@@ -239,8 +248,8 @@ class CoresetSelector(_Rules):
             raise RuntimeError("update was called before a subset was drawn; take the batches from `loader`")
         index, loss = _array(index), _array(loss)
         if loss.shape != index.shape:
-            raise ValueError(f"loss has shape {loss.shape}, index {index.shape}; expected one loss for each point, "
-                             "as cross_entropy(..., reduction='none') gives")
+            raise ValueError(f"loss has shape {loss.shape}, index {index.shape}; expected one loss for each "
+                             "point, as cross_entropy(..., reduction='none') gives")
         if not np.isfinite(loss).all():
             raise ValueError("a loss of the batch is not finite: has the training diverged?")
         if self.screen and logits is None:
@@ -250,7 +259,7 @@ class CoresetSelector(_Rules):
     def loader(self, dataset,                        # yields (x, y): a torch data set
                model=None,                           # for methods that need predictions, "auto" among them
                batch_size: int = 64,                 # largest batch
-               labels=None) -> Iterator[tuple]:      # [n]; None: the data set's `tensors[1]`, `targets` or `labels`
+               labels=None) -> Iterator[tuple]:      # [n]; None: its `tensors[1]`, `targets` or `labels`
         "One epoch of (x, y, weight, index), all torch tensors: the next subset in random order."
         import torch
         if labels is None: labels = _labels(dataset)
@@ -273,7 +282,8 @@ def _labels(dataset):
     for found in (getattr(dataset, "tensors", (None,) * 2)[1], getattr(dataset, "targets", None),
                   getattr(dataset, "labels", None)):
         if found is not None: return found
-    raise ValueError(f"a {type(dataset).__name__} has no `tensors`, `targets` or `labels`; give loader(labels=...)")
+    raise ValueError(f"a {type(dataset).__name__} has no `tensors`, `targets` or `labels`; "
+                     "give loader(labels=...)")
 
 
 def _points(dataset, index):

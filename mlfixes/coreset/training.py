@@ -24,9 +24,9 @@ from .two_stage import OPTIONS, SelectionFailed, select, top_entropy
 __all__ = ['IMAGES', 'LETTER', 'COMPUTE', 'ASSUMPTIONS', 'Config', 'network', 'convnet', 'rate', 'choose', 'batches', 'run']
 
 # %% ../../nbs/coreset/05_training.ipynb #e3045ea8
-_CHOICES = dict(OPTIONS, selector=("two-stage", "random", "full", "auto", "hard", "drawn"), fallback=("random", "entropy"),
-                ties=("first", "random"), balance=("proportional", "sqrt", "equal"), screen=("none", "margin"),
-                regime=REGIMES)
+_CHOICES = dict(OPTIONS, selector=("two-stage", "random", "full", "auto", "hard", "drawn"),
+                fallback=("random", "entropy"), ties=("first", "random"),
+                balance=("proportional", "sqrt", "equal"), screen=("none", "margin"), regime=REGIMES)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ def convnet(
     "A torch ReLU network of three strided convolutions and a linear layer: He-normal weights, zero biases."
     import torch
     nn, channels, layers = torch.nn, [shape[0], width, 2 * width, 4 * width], []
-    for a, b in zip(channels, channels[1:]): layers += [nn.Conv2d(a, b, 3, 2, 1), nn.GroupNorm(4, b), nn.ReLU()]
+    for a, b in zip(channels, channels[1:]):
+        layers += [nn.Conv2d(a, b, 3, 2, 1), nn.GroupNorm(4, b), nn.ReLU()]
     pixels = -(-shape[1] // 8) * -(-shape[2] // 8)
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * pixels, classes))
     with torch.no_grad():
@@ -191,7 +192,8 @@ class _Run:
         self.size = max(1, round(config.budget * len(self.data.y)))
         self.X, self.y, self.X_test = map(torch.from_numpy, (self.data.X, self.data.y, self.data.X_test))
         self.model = (network(self.X.shape[1], self.data.classes, config.width, stream(seed, "init"))
-                      if self.X.ndim == 2 else convnet(self.X.shape[1:], self.data.classes, stream(seed, "init")))
+                      if self.X.ndim == 2 else
+                      convnet(self.X.shape[1:], self.data.classes, stream(seed, "init")))
         self.optimiser = torch.optim.SGD(self.model.parameters(), config.lr, config.momentum,
                                          weight_decay=config.weight_decay, fused=True)
         self.batches = batches(config, self.choose, stream(seed, "order"))
@@ -225,7 +227,8 @@ class _Run:
                 warnings.simplefilter("ignore")   # that it draws random subsets is the metric `selecting`
                 subset = self.selector.draw(self.data.y, self.probe, self.config.batch)
         else:
-            subset = choose(self.config, epoch, self.data.y, lambda: self.predict(self.X), self.random, self.clock, self.size)
+            subset = choose(self.config, epoch, self.data.y, lambda: self.predict(self.X), self.random,
+                            self.clock, self.size)
         self.picked[subset.order] += 1
         self.last = subset.order
         self.notes.append((subset.weights.sum() ** 2 / (subset.weights ** 2).sum() / len(subset),
@@ -252,7 +255,8 @@ class _Run:
     def record(self, step: int):
         right = self.predict(self.X_test).argmax(1) == self.data.y_test
         recall = np.bincount(self.data.y_test, right) / np.bincount(self.data.y_test)
-        self.rows.append((step + 1, 100 * right.mean(), 100 * recall.mean(), np.mean(self.losses), self.seen.mean()))
+        self.rows.append((step + 1, 100 * right.mean(), 100 * recall.mean(), np.mean(self.losses),
+                          self.seen.mean()))
         self.losses.clear()
 
 
@@ -266,7 +270,8 @@ def _selector(config: Config, generator):
 def _shift(y, index) -> float:
     "Total variation distance between the class shares of a subset and of the pool."
     C = y.max() + 1
-    return float(abs(np.bincount(y[index], minlength=C) / len(index) - np.bincount(y, minlength=C) / len(y)).sum() / 2)
+    return float(abs(np.bincount(y[index], minlength=C) / len(index)
+                     - np.bincount(y, minlength=C) / len(y)).sum() / 2)
 
 
 def _coverage(X, index, generator, sample=500) -> float:
@@ -294,20 +299,24 @@ def run(
         state.step(step)
         if recorded < (recorded := (step + 1) * config.records // state.steps): state.record(step)
     history = pd.DataFrame(state.rows, columns=["step", "accuracy", "balanced_accuracy", "loss", "pool_seen"])
-    return Result(_metrics(state, history, stream(seed, "coverage")), history.set_index("step"), _arrays(state))
+    return Result(_metrics(state, history, stream(seed, "coverage")), history.set_index("step"),
+                  _arrays(state))
 
 
 def _metrics(state: _Run, history, generator) -> dict[str, float]:
     ess, mislabelled, shift = np.mean(state.notes, axis=0)
     seconds = {f"{name}_seconds": state.seconds[name] for name in ("selection", "forward", "train")}
-    informed = (state.selector.selecting if state.selector
-                else np.mean(np.arange(len(state.notes)) >= state.config.warmup) * (state.config.selector == "two-stage"))
+    informed = (state.selector.selecting if state.selector else
+                np.mean(np.arange(len(state.notes)) >= state.config.warmup)
+                * (state.config.selector == "two-stage"))
     metrics = dict(accuracy=history.accuracy.iloc[-1], balanced_accuracy=history.balanced_accuracy.iloc[-1],
-                   early_accuracy=history.accuracy[history.step <= state.steps / 5].iloc[-1] if len(history) > 4 else 0.,
+                   early_accuracy=(history.accuracy[history.step <= state.steps / 5].iloc[-1]
+                                   if len(history) > 4 else 0.),
                    pool_seen=state.seen.mean(), chosen_loss=np.mean(state.hardness), mislabelled=mislabelled,
-                   class_shift=shift, coverage=_coverage(state.data.X, state.last, generator), selecting=informed,
-                   weight_ess=ess, **seconds,
-                   overhead=100 * (seconds["selection_seconds"] + seconds["forward_seconds"]) / seconds["train_seconds"])
+                   class_shift=shift, coverage=_coverage(state.data.X, state.last, generator),
+                   selecting=informed, weight_ess=ess, **seconds,
+                   overhead=100 * (seconds["selection_seconds"] + seconds["forward_seconds"])
+                   / seconds["train_seconds"])
     return {name: float(value) for name, value in metrics.items()}
 
 
@@ -315,8 +324,10 @@ def _arrays(state: _Run) -> dict[str, np.ndarray]:
     return dict(picked=state.picked, entropy=entropy(state.predict(state.X)).astype(np.float16))
 
 # %% ../../nbs/coreset/05_training.ipynb #67ffbbc0
-LETTER = dict(dataset="letter", n_pool=8_000, n_test=6_000, steps=2500, lr=.1, records=10)   # the larger study
-COMPUTE = .3   # computing for the selector as a share of the training: the most in any cell of letter (tuning seeds), rounded up
+# The larger study.
+LETTER = dict(dataset="letter", n_pool=8_000, n_test=6_000, steps=2500, lr=.1, records=10)
+# Computing for the selector as a share of the training: the most in any cell of letter, tuning seeds, rounded up.
+COMPUTE = .3
 
 # %% ../../nbs/coreset/05_training.ipynb #7597514c
 ASSUMPTIONS = (
@@ -338,8 +349,8 @@ ASSUMPTIONS = (
     "2,500 on letter, which is CREST's 200 epochs of a tenth; an epoch is one pass over the "
     "subset. With more steps all arms gain a little on letter, and entropy weights overtake uniform "
     "ones (tuning seeds).",
-    "The document's own cell is the clean pool. That its fix was also sent through wrong labels, duplicates and "
-    "rare classes is our question, not its claim.",
+    "The document's own cell is the clean pool. That its fix was also sent through wrong labels, "
+    "duplicates and rare classes is our question, not its claim.",
     "The first two epochs train on random subsets, as CREST begins with random batches; before them "
     "predictions carry no information.",
     "How often the compared random selection is drawn is not said. It is run once for all, every 10 "

@@ -136,7 +136,8 @@ def select(
         members = np.flatnonzero(y == c)
         rows = common_scale(F[members]) if scaling == "max" else F[members]
         shortlist = _shortlist(rows, min(len(members), int(intermediate * shares[c])), stage1)
-        picks.append(members[shortlist[_cut(rows[shortlist], u[members[shortlist]], shares[c], stage2, share)]])
+        picks.append(members[shortlist[_cut(rows[shortlist], u[members[shortlist]], shares[c], stage2,
+                                            share)]])
     order = np.concatenate(picks)
     return Selection(order, weights=entropy_weights(probs[order]) if weights == "entropy" else None)
 
