@@ -263,13 +263,13 @@ def _places(labels, least=1.):
 
 
 def _forest_legend(fig, shown):
-    arms = sorted({claim.arm for claim, verdict in shown}, key=lambda arm: (list(COLORS) + [arm]).index(arm))
-    names = {arm: arm if arm in COLORS else "reference" for arm in arms}
+    heads = {claim.arm.partition(",")[0] for claim, verdict in shown}
+    names = {arm: arm for arm in COLORS if arm in heads}
+    if other := sorted(heads - set(COLORS)): names[other[0]] = "reference"
     marks = [Line2D([], [], color=arm_color(arm), marker="o", lw=2.2, label=name)
              for arm, name in names.items()]
     claimed = Line2D([], [], ls="", marker="|", ms=14, mew=2.2, color=_INK, label="claimed")
-    handles = list({mark.get_label(): mark for mark in [claimed, *marks]}.values())
-    fig.legend(handles=handles, ncols=len(handles), **_LEGEND)
+    fig.legend(handles=[claimed, *marks], ncols=1 + len(marks), **_LEGEND)
 
 # %% ../../nbs/bench/06_plots.ipynb #e3549e7e
 def forest_plot(verdicts: Sequence[Verdict],             # one a claim

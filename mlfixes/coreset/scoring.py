@@ -114,11 +114,11 @@ def gradient_error(
     b: int,                  # draws that are averaged
     target: np.ndarray | None = None, # [m] >= 0: weights of the mean that is wanted; None: all points alike
 ) -> float:
-    "Expected share, in [0, 1], of a mean gradient of `b` draws that does not point along the wanted mean."
+    "$e$, in [0, 1]: how much of a mean of `b` draws does not point along the wanted mean; 1 if it points away."
     q, t = (w / w.sum() for w in (probability, np.ones(len(gradients)) if target is None else target))
     wanted, mean = t @ gradients, q @ gradients
     length = np.linalg.norm(wanted)
-    if length == 0: return 1.
+    if not mean @ wanted > 0: return 1.
     along, squares = gradients @ (wanted / length), (gradients ** 2).sum(1)
     signal = (q @ along) ** 2 * (1 - 1 / b) + q @ along ** 2 / b
     return float(np.sqrt(max(0., 1 - signal / max(mean @ mean * (1 - 1 / b) + q @ squares / b, 1e-300))))

@@ -31,7 +31,7 @@ WRONG = -.3     # .. on those below this
 SCREENED = .1   # how often a screened point is drawn, against one of average score: it may return
 CHECK = 5       # subsets between two comparisons with random choice
 PROBE = 256     # points at least, or `probe` of the pool, on which they are compared
-GAIN = .95      # of random's gradient error, below which hard points must stay: less pays for no bias
+GAIN = .97      # of random's gradient error, below which hard points must stay: less is no gain
 METHODS = ("auto", "hard", "random", "prune", "craig", "crest", "k-center")
 _POWER = {"proportional": 0., "sqrt": .5, "equal": 1.}   # of 1 / size of the class
 _WEIGHTS = {"auto": ("uniform", "unbiased"), "hard": ("uniform", "unbiased"), "random": ("uniform",),
@@ -78,7 +78,7 @@ class _Rules:
     def _start(self, y):
         "Takes the labels of the pool, once."
         if self.history is not None and y is self.y: return
-        labels = np.asarray(y)
+        labels = _array(y)
         if self.history is not None and np.array_equal(labels, self.labels): return
         if self.history is not None:
             raise ValueError(f"the labels of the pool changed ({len(self.labels)} points before, "
@@ -107,16 +107,15 @@ class _Rules:
         "A new subset."
         if self.method in ("craig", "crest", "k-center"): return self._represent(predict, batch_size)
         if self.history.visits.sum() < WARMUP * len(self.labels):
-            return self._random("random: too early to know the points")
+            return self._sample(inclusion(self.rare, self.k), "random: too early to know the points")
         if self.method == "prune": return self._prune()
         doubtful = self.history.doubtful() if self.screen else np.zeros(len(self.labels), bool)
-        if self.method == "random":
-            return self._sample(np.where(doubtful, SCREENED, 1.) * self.rare, "random, as asked", doubtful,
-                                informed=False)
-        often = self._often(doubtful)
-        if self.method == "auto" and not self._better(often, doubtful, predict, batch_size):
-            return self._random("random: hard points gave no better gradient on a probe", doubtful)
-        return self._sample(often, "hard points more often", doubtful, informed=True)
+        plain = inclusion(np.where(doubtful, SCREENED, 1.) * self.rare, self.k)
+        if self.method == "random": return self._sample(plain, "random, as asked", doubtful)
+        hard = inclusion(self._often(doubtful), self.k)
+        if self.method == "auto" and not self._better(hard, plain, doubtful, predict, batch_size):
+            return self._sample(plain, "random: hard points gave no better gradient on a probe", doubtful)
+        return self._sample(hard, "hard points more often", doubtful, hard=True)
 
     def _often(self, doubtful):
         "How often each point should come up, [n], up to a factor."
@@ -124,30 +123,26 @@ class _Rules:
         if not (mean := score[~doubtful].mean()) > 0: return self.rare
         return np.where(doubtful, SCREENED, MIX + (1 - MIX) * score / mean) * self.rare
 
-    def _better(self, often, doubtful, predict, batch_size) -> bool:
-        "Whether `often` gives a better gradient than random choice; asked anew every `CHECK` subsets."
+    def _better(self, hard, plain, doubtful, predict, batch_size) -> bool:
+        "Whether a batch drawn by `hard` has a better gradient than by `plain`; asked anew every `CHECK` subsets."
         if self.errors is None or self.drawn % CHECK == 0:
             n = len(self.labels)
             at = self.generator.choice(n, min(n, max(PROBE, round(self.probe * n))), replace=False)
             g = gradient_features(_predictions(predict, at), self.labels[at])
             wanted = np.where(doubtful, 0., self.rare)[at]
-            first, hard, random = self.errors is None, *(gradient_error(g, q[at], batch_size, wanted)
-                                                         for q in (often, self.rare))
-            self.errors = hard, random
-            self.ratio = ((hard / random if random else 1.) ** (1 if first else .5)
-                          * self.ratio ** (not first and .5))
+            before = None if self.errors is None else self.ratio
+            self.errors = tuple(gradient_error(g, q[at], batch_size, wanted) for q in (hard, plain))
+            self.ratio = self.errors[0] / self.errors[1] if self.errors[1] else 1.
+            if before is not None: self.ratio = (self.ratio * before) ** .5
         return self.ratio < GAIN
 
-    def _random(self, why, doubtful=None):
-        return self._sample(self.rare, why, doubtful, informed=False)
-
-    def _sample(self, often, why, doubtful, informed):
-        probability = inclusion(often, self.k)
+    def _sample(self, probability, why, doubtful=None, hard=False):
         order = systematic(probability, self.generator)
         unbiased = self.weights == "unbiased"
-        weights = unbiased_weights(probability[order], len(often)) if unbiased else None
+        weights = unbiased_weights(probability[order], len(probability)) if unbiased else None
         share = 0. if doubtful is None else float(doubtful.mean())
-        return self._told(Selection(order, weights=weights), why, informed, doubtful=share)
+        return self._told(Selection(order, weights=weights), why + ", doubtful labels rarely" * (share > 0),
+                          hard or share > 0, doubtful=share)
 
     def _prune(self):
         loss = -np.log1p(-np.minimum(self.history.score, 1 - 1e-12))   # back from 1 - exp(-L)
@@ -252,6 +247,9 @@ class CoresetSelector(_Rules):
                              "point, as cross_entropy(..., reduction='none') gives")
         if not np.isfinite(loss).all():
             raise ValueError("a loss of the batch is not finite: has the training diverged?")
+        if index.min(initial=0) < 0 or index.max(initial=0) >= len(self.labels):
+            raise ValueError(f"index runs from {index.min()} to {index.max()}; expected positions in a pool of "
+                             f"{len(self.labels)}, as `loader` gives them")
         if self.screen and logits is None:
             raise ValueError("screen='margin' needs the logits: update(index, loss, logits)")
         self.waiting.append((index, loss, _array(logits) if self.screen else None))
@@ -264,12 +262,23 @@ class CoresetSelector(_Rules):
         import torch
         if labels is None: labels = _labels(dataset)
         subset = self.draw(labels, model and (lambda index: _predict(model, dataset, index)), batch_size)
-        for part in np.array_split(self.generator.permutation(len(subset)), -(-len(subset) // batch_size)):
+        for part in self._parts(len(subset), batch_size):
             x, y = _points(dataset, index := subset.order[part])
             yield x, y, torch.from_numpy(subset.weights[part].astype(np.float32)), torch.from_numpy(index)
 
+    def _parts(self, k, batch_size):
+        "Positions in the subset, batch by batch; CREST's batches stay together, all others are mixed."
+        batches = -(-k // batch_size)
+        if self.method != "crest": return np.array_split(self.generator.permutation(k), batches)
+        starts = batch_size * self.generator.permutation(batches)
+        return [np.arange(start, min(k, start + batch_size)) for start in starts]
+
 # %% ../../nbs/coreset/04_selector.ipynb #684c6aea
-def _array(values): return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+def _array(values) -> np.ndarray:
+    "`values` as numpy: tensors from any device, half precision widened."
+    if not hasattr(values, "detach"): return np.asarray(values)
+    values = values.detach().cpu()
+    return (values.float() if values.is_floating_point() else values).numpy()
 
 
 def _softmax(logits):
@@ -296,11 +305,13 @@ def _points(dataset, index):
 def _predict(model, dataset, index, block=1024):
     "Probabilities at some positions, [m, C]."
     import torch
-    training, device = model.training, next((p.device for p in model.parameters()), None)
+    modes = [(module, module.training) for module in model.modules()]
+    device = next((p.device for p in model.parameters()), None)
     model.eval()
     try:
         with torch.no_grad():
             parts = [torch.softmax(model(_points(dataset, index[i:i + block])[0].to(device)).float(), 1).cpu()
                      for i in range(0, len(index), block)]
-    finally: model.train(training)
+    finally:
+        for module, training in modes: module.training = training
     return torch.cat(parts).numpy()

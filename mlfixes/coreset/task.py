@@ -42,7 +42,7 @@ _ARMS = {f"+{name}": _made(name) for name in _ALL} | {
     "random every 10": _made(selector="random", refresh=10),
     "random every 3": _made(selector="random", refresh=3),
     "random every epoch": _made(selector="random", refresh=1),
-    "random every epoch, rate .1": _made(selector="random", refresh=1, lr=.1),
+    "random every epoch, best rate": _made(selector="random", refresh=1, tuned=True),
     "full data": _made(selector="full"),
     "baseline, half": _made(budget=.5), "documented, half": _made(*_ALL, budget=.5),
     "random every epoch, half": _made(selector="random", refresh=1, budget=.5),
@@ -53,27 +53,31 @@ CELLS = {f"{regime} {budget:.0%}": dict(regime=regime, budget=budget)
          for budget in (.1, .5) for regime in ("clean", "noise", "duplicates", "imbalance")}
 _OURS = dict(selector="auto", screen="margin", balance="sqrt", refresh=1)
 _RANDOM = dict(selector="random", refresh=1)
+_ONCE = dict(selector="random", refresh=0)
+_PARTS = {"noise 10%": {"screen alone": dict(_OURS, selector="drawn"),
+                        "hard alone": dict(_OURS, selector="hard", screen="none")},
+          "imbalance 10%": {"balance alone": dict(_OURS, selector="drawn", screen="none"),
+                            "hard alone": dict(_OURS, selector="hard", screen="none", balance="proportional")}}
 
 
 def _grid() -> dict[str, Config]:
     "The arms of all cells."
     arms = {"corrected": _made(**_OURS)}
-    for cell, place in CELLS.items():
-        arms |= {f"corrected, {cell}": _made(**_OURS, **place), f"random, {cell}": _made(**_RANDOM, **place),
-                 f"random with more steps, {cell}": _made(**_RANDOM, **place, extra=COMPUTE),
-                 f"random once, {cell}": _made(selector="random", refresh=0, **place)}
-    for cell in ("noise 10%", "duplicates 10%", "imbalance 10%"):
-        arms[f"documented, {cell}"] = _made(*_ALL, **CELLS[cell])
-    parts = {"noise 10%": {"without screen": dict(_OURS, screen="none"),
-                           "screen alone": dict(_OURS, selector="drawn")},
-             "imbalance 10%": {"without balance": dict(_OURS, balance="proportional"),
-                               "balance alone": dict(_OURS, selector="drawn", screen="none")}}
-    for cell, named in parts.items():
-        for part, fields in named.items(): arms[f"{part}, {cell}"] = _made(**fields, **CELLS[cell])
+    def add(name, fields, cell, **more):
+        arms[f"{name}, {cell}"] = _made(**{**fields, **CELLS[cell], "tuned": True, **more})
+    for cell in CELLS:
+        add("corrected", _OURS, cell); add("random", _RANDOM, cell)
+        add("random with more steps", _RANDOM, cell, extra=COMPUTE)
+        if cell.endswith("10%"): add("random once", _ONCE, cell)
+    for cell, parts in _PARTS.items():
+        for name, fields in parts.items(): add(name, fields, cell)
+    wrong = dict(regime="noise")
+    arms |= {"documented, noise at the common rate": _made(*_ALL, **wrong),
+             "random, noise at the common rate": _made(**_RANDOM, **wrong),
+             "corrected, noise at the common rate": _made(**_OURS, **wrong)}
     for regime in ("clean", "noise"):
-        for who, fields in {"corrected": _OURS, "random": _RANDOM,
-                            "random once": {**_RANDOM, "refresh": 0}}.items():
-            arms[f"{who}, CIFAR-10 {regime}"] = _made(**fields, regime=regime, images=True)
+        for name, fields in {"corrected": _OURS, "random": _RANDOM, "random once": _ONCE}.items():
+            arms[f"{name}, CIFAR-10 {regime}"] = _made(**fields, regime=regime, images=True, tuned=True)
     return arms
 
 
@@ -132,6 +136,8 @@ _CLAIMS = (
     _accuracy("main-cause", "The missing stage 2 is the main cause: "
               "mending it does more than all other changes together.", "fix 1",
               "+stage 2", "without stage 2"),
+    _accuracy("main-cause-refresh", "The same, read less strictly: "
+              "mending it does more than the more frequent refresh.", "fix 1", "+stage 2", "+refresh 3"),
     Claim("diversity", "Stage 2 avoids redundant choices: over a training, more of the pool is seen.",
           "fix 1; rationale", "superiority", "pool_seen", arm="+stage 2"),
     _accuracy("features", "Predictions with entropy, margin and maximum are better features than "
@@ -168,8 +174,8 @@ _CLAIMS = (
               "random is a new subset every epoch.", f"{_EXPECTED}; conclusion",
               reference="random every epoch", kind="noninferiority", margin=.5),
     _accuracy("matches-random-rate", "It matches or exceeds random; "
-              "random is a new subset every epoch, at a learning rate of .1.",
-              f"{_EXPECTED}; conclusion", reference="random every epoch, rate .1",
+              "random is a new subset every epoch, at the learning rate that is best for it.",
+              f"{_EXPECTED}; conclusion", reference="random every epoch, best rate",
               kind="noninferiority", margin=.5),
     _accuracy("better-magnitude", "The fix as a whole improves accuracy; stage 1 ranks by magnitude.",
               _EXPECTED, "documented, magnitude", "baseline, magnitude"),
@@ -185,7 +191,8 @@ _CLAIMS = (
           f"{_EXPECTED}; conclusion", "superiority", "selection_seconds", arm="without refresh 3"),
     Claim("faster", "The fix spends less time on selection in all.", f"{_EXPECTED}; conclusion",
           "superiority", "selection_seconds"),
-    Claim("informative", "The points selected are more informative: the model has more loss on them.",
+    Claim("informative", "The points selected are more informative: the model has more loss on them "
+          "when it trains on them.",
           _EXPECTED, "superiority", "chosen_loss"),
     Claim("model-states", "Uncertainty serves in all phases of training: its features are ahead of raw "
           "gradients after a fifth of the steps, too.", "rationale", "superiority", "early_accuracy",
@@ -235,7 +242,14 @@ _CLAIMS += (
     Claim("corrected-cheaper", "It spends less on selection than the documented fix.", "mlfixes",
           "superiority", "overhead", arm="corrected", reference="documented"),
     _accuracy("corrected-documented-noise", "With wrong labels it is ahead of the documented fix.", "mlfixes",
-              "corrected, noise 10%", "documented, noise 10%", given=_SELECTED))
+              "corrected, noise at the common rate", "documented, noise at the common rate", given=_SELECTED),
+    _accuracy("random-renewed", "A new random subset every epoch is better than one for all of the training.",
+              "mlfixes", "random every epoch", "random once"),
+    _accuracy("adds-noise-10", "With wrong labels, preferring hard points adds to what the screen does alone.",
+              "mlfixes", "corrected, noise 10%", "screen alone, noise 10%", given=_SELECTED),
+    Claim("adds-imbalance-10", "With rare classes, preferring hard points adds to what the balance does alone.",
+          "mlfixes", "superiority", "balanced_accuracy", arm="corrected, imbalance 10%",
+          reference="balance alone, imbalance 10%", given=_SELECTED))
 
 # %% ../../nbs/coreset/06_task.ipynb #25405d2a
 def prepare(config: Config):
@@ -252,12 +266,12 @@ _METRICS = {"accuracy": Metric("higher", "points"), "balanced_accuracy": Metric(
             "mislabelled": Metric("lower"), "class_shift": Metric("lower"), "coverage": Metric("lower"),
             "selecting": Metric("higher"), "weight_ess": Metric("higher"),
             "selection_seconds": Metric("lower", "s"), "overhead": Metric("lower", "%")}
-_SEEDS = 20   # of the cells, see below
-_MANY = {"random once, CIFAR-10 clean": 5, "random once, CIFAR-10 noise": 5} | {
-    arm: _SEEDS for arm in _ARMS
-    if arm.endswith("%") and arm.startswith(("corrected, ", "random, ", "random with"))}
+_SEEDS = 20   # of the cells, as planned in `training`
+_MANY = {"random once, CIFAR-10 clean": 5, "random once, CIFAR-10 noise": 5,
+         "screen alone, noise 10%": _SEEDS, "balance alone, imbalance 10%": _SEEDS} | {
+    f"{who}, {cell}": _SEEDS for cell in CELLS for who in ("corrected", "random", "random with more steps")}
 _QUICK = tuple(arm for arm in ("baseline", "documented", *_ARMS)
-               if "CIFAR" not in arm and "uncertainty" not in arm and "more steps" not in arm)
+               if not any(word in arm for word in ("CIFAR", "uncertainty", "more steps", "alone", "common rate")))
 
 task = Task("coreset", "A coreset selection did worse than random: do its documented fixes mend it?",
             Config, run, arms=_ARMS, changes=_CHANGES, claims=_CLAIMS, curve="accuracy",

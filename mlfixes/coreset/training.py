@@ -50,7 +50,7 @@ class Config:
     screen: str = "none"           # or "margin": it draws doubtful labels rarely
     regime: str = "clean"          # what the pool is like, see `REGIMES`
     images: bool = False           # train the small CNN, with the settings of `IMAGES`
-    image_steps: int = 1200        # SGD steps of the CNN
+    image_steps: int = 1000        # SGD steps of the CNN
     extra: float = 0.              # more SGD steps, as a share of `steps`: what an informed choice costs
     dataset: str = "digits"        # see `mlfixes.data`
     n_pool: int = 1200             # points to choose from
@@ -58,7 +58,9 @@ class Config:
     width: int = 128               # units of each of the two hidden layers
     steps: int = 800               # SGD steps
     batch: int = 64                # largest batch
-    lr: float = .01                # peak learning rate
+    lr: float = .01                # peak learning rate of the document's arms
+    best_lr: float = .1            # the one that serves random choice best
+    tuned: bool = False            # train at `best_lr`
     momentum: float = .9
     weight_decay: float = 5e-4
     records: int = 30              # points on the learning curve
@@ -97,7 +99,7 @@ def network(
     return torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1], torch.nn.ReLU(), layers[2])
 
 # %% ../../nbs/coreset/05_training.ipynb #8f3fa2f7
-IMAGES = dict(dataset="cifar10", n_pool=10_000, n_test=4_000, lr=.05, records=8)   # of the arms with `images`
+IMAGES = dict(dataset="cifar10", n_pool=10_000, n_test=4_000, lr=.05, best_lr=.05, records=5)   # of the arms with `images`
 
 
 def convnet(
@@ -187,6 +189,7 @@ class _Run:
         import torch
         self.config = config = (replace(config, images=False, steps=config.image_steps, **IMAGES)
                                 if config.images else config)
+        self.lr = config.best_lr if config.tuned else config.lr
         self.seconds, self.steps = defaultdict(float), round(config.steps * (1 + config.extra))
         self.data = split(config.dataset, seed, config.n_pool, config.n_test, config.regime)
         self.size = max(1, round(config.budget * len(self.data.y)))
@@ -194,7 +197,7 @@ class _Run:
         self.model = (network(self.X.shape[1], self.data.classes, config.width, stream(seed, "init"))
                       if self.X.ndim == 2 else
                       convnet(self.X.shape[1:], self.data.classes, stream(seed, "init")))
-        self.optimiser = torch.optim.SGD(self.model.parameters(), config.lr, config.momentum,
+        self.optimiser = torch.optim.SGD(self.model.parameters(), self.lr, config.momentum,
                                          weight_decay=config.weight_decay, fused=True)
         self.batches = batches(config, self.choose, stream(seed, "order"))
         self.random = stream(seed, "subset")
@@ -239,7 +242,7 @@ class _Run:
         import torch
         index, weights = next(self.batches)
         with self.clock("train"):
-            self.optimiser.param_groups[0]["lr"] = self.config.lr * rate(step, self.steps)
+            self.optimiser.param_groups[0]["lr"] = self.lr * rate(step, self.steps)
             logits = self.model(self.X[index])
             losses = torch.nn.functional.cross_entropy(logits, self.y[index], reduction="none")
             loss = (torch.from_numpy(weights.astype(np.float32)) * losses).mean()
@@ -325,7 +328,7 @@ def _arrays(state: _Run) -> dict[str, np.ndarray]:
 
 # %% ../../nbs/coreset/05_training.ipynb #67ffbbc0
 # The larger study.
-LETTER = dict(dataset="letter", n_pool=8_000, n_test=6_000, steps=2500, lr=.1, records=10)
+LETTER = dict(dataset="letter", n_pool=8_000, n_test=6_000, steps=2500, lr=.1, best_lr=.2, records=10)
 # Computing for the selector as a share of the training: the most in any cell of letter, tuning seeds, rounded up.
 COMPUTE = .3
 
