@@ -39,7 +39,7 @@ _ADVICE = {   # code: cause, remedy, claim that proves the remedy
     "SEL01": ("The selector is compared with random subsets that are hardly ever drawn anew, a far weaker "
               "opponent than random subsets drawn every epoch.",
               "Draw the random reference anew every epoch before saying that it is beaten.",
-              "lost-to-random-epoch"),
+              "random-renewed"),
     "SEL02": ("The subset crowds into a part of the pool, as the head of a ranking does.",
               "Choose for diversity within a longer list, in place of cutting a ranking short.",
               "stage2-magnitude"),
@@ -583,7 +583,7 @@ def random_in_disguise(
     return _found("SEL04", "ok" if p <= LEVEL else "warn", statistic=abs(signs[most]), threshold=limit, p=p,
                   evidence={"why": why, "signs": signs})
 
-# %% ../../nbs/coreset/07_checks.ipynb #1a5a23e5
+# %% ../../nbs/coreset/07_checks.ipynb #0f8d75cc
 def diagnose(
     study,            # of the coreset task
     *arms: str,       # whose first runs are looked at
@@ -592,17 +592,26 @@ def diagnose(
     return Diagnosis(tuple(finding for arm in arms for finding in _of_run(study, arm)))
 
 
+def _first(study, arm):
+    "The first run of `arm` that went well, its config and the labels of its pool."
+    config = study.arms()[arm]
+    if config.images: raise ValueError(f"arm {arm!r} trains on images; its picks are not looked at here")
+    run = next((run for run in study.runs().get(arm, ()) if run.result is not None), None)
+    if run is None: raise ValueError(f"arm {arm!r} has no finished run")
+    return run, config, split(config.dataset, run.seed, config.n_pool, config.n_test, config.regime).y
+
+
 def _of_run(study, arm):
-    run, config = study.runs()[arm][0], study.arms()[arm]
-    labels = split(config.dataset, run.seed, config.n_pool, config.n_test, config.regime).y
+    run, config, labels = _first(study, arm)
     size = max(1, round(config.budget * len(labels)))
     given = dict(picked=run.result.arrays["picked"], size=size, seed=run.seed)
-    epochs = max(config.steps // -(-size // config.batch), int(given["picked"].sum() / size))
+    epochs = max(round(config.steps * (1 + config.extra)) // -(-size // config.batch),
+                 int(given["picked"].sum() / size))
     for finding in (stale_subset(labels, epochs=epochs, **given), random_in_disguise(labels, **given)):
         why = f"{arm}: {finding.evidence.get('why', '')}"
         yield replace(finding, evidence={**finding.evidence, "why": why})
 
-# %% ../../nbs/coreset/07_checks.ipynb #0f8d75cc
+# %% ../../nbs/coreset/07_checks.ipynb #1a5a23e5
 def class_picks(
     study,       # of the coreset task
     *arms: str,  # all on one pool: that of their first run
@@ -626,7 +635,6 @@ def class_picks(
 
 
 def _picked_by_class(study, arm):
-    run, config = study.runs()[arm][0], study.arms()[arm]
-    labels = split(config.dataset, run.seed, config.n_pool, config.n_test, config.regime).y
+    run, _, labels = _first(study, arm)
     sizes, picks = np.bincount(labels), np.bincount(labels, run.result.arrays["picked"])
     return ((picks / picks.sum()) / (sizes / sizes.sum()))[np.argsort(-sizes, kind="stable")]

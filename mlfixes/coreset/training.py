@@ -99,7 +99,8 @@ def network(
     return torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1], torch.nn.ReLU(), layers[2])
 
 # %% ../../nbs/coreset/05_training.ipynb #8f3fa2f7
-IMAGES = dict(dataset="cifar10", n_pool=10_000, n_test=4_000, lr=.05, best_lr=.05, records=5)   # of the arms with `images`
+# Of the arms with `images`.
+IMAGES = dict(dataset="cifar10", n_pool=10_000, n_test=4_000, lr=.05, best_lr=.05, records=5)
 
 
 def convnet(
@@ -329,7 +330,7 @@ def _arrays(state: _Run) -> dict[str, np.ndarray]:
 # %% ../../nbs/coreset/05_training.ipynb #67ffbbc0
 # The larger study.
 LETTER = dict(dataset="letter", n_pool=8_000, n_test=6_000, steps=2500, lr=.1, best_lr=.2, records=10)
-# Computing for the selector as a share of the training: the most in any cell of letter, tuning seeds, rounded up.
+# Computing for the selector as a share of the training: above the most in any cell of letter (tuning seeds).
 COMPUTE = .3
 
 # %% ../../nbs/coreset/05_training.ipynb #7597514c
