@@ -490,9 +490,10 @@ def facility_location(
 ) -> Selection:
     """The `k` points that serve all best, greedily; best first, weighted by how many points each serves.
 
-    Orders are nested, with `y` too, except for "stochastic". Ties go to the lowest index: once nothing is left
-    to gain (`gains` are 0) the picks follow the order of the pool. `objective` is exact for every method. With
-    `y`, points serve their own class; those of a class without a seat count to the weight of the nearest pick."""
+    Orders are nested, with `y` too, except for "stochastic". Ties go to the lowest index: once nothing is
+    left to gain (`gains` are 0) the picks follow the order of the pool. `objective` is exact for every method.
+    With `y`, `order` goes by the seats of the classes, points serve their own class, and `objective` is the sum
+    over the classes; points of a class without a seat count to the weight of the nearest pick."""
     known(method, METHODS, "method")
     if neighbors is not None and method != "sparse":
         raise ValueError(f"neighbors belongs to method='sparse', not to {method!r}")
