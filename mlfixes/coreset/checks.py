@@ -51,7 +51,7 @@ _ADVICE = {   # code: cause, remedy, claim that proves the remedy
               "if random is meant, call it random.", None),
     "SEL05": ("Wrong labels look like hard, informative points, and the selection hunts those.",
               "Screen out points whose label the model has contradicted for long, "
-              "before ranking the rest.", None),
+              "before ranking the rest.", "won-noise-10-equal-steps"),
     "SEL06": ("The chosen points pull the model elsewhere than the pool does, "
               "as hard points and wrong labels do.",
               "Weight each point by the number of points it stands for, "
