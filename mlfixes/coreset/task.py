@@ -274,7 +274,7 @@ _SEEDS = 20   # of the cells, as planned in `training`
 _MANY = {"random once, CIFAR-10 clean": 5, "random once, CIFAR-10 noise": 5,
          "screen alone, noise 10%": _SEEDS, "balance alone, imbalance 10%": _SEEDS} | {
     f"{who}, {cell}": _SEEDS for cell in CELLS for who in ("corrected", "random", "random with more steps")}
-_SLOW = ("CIFAR", "uncertainty", "more steps", "alone", "common rate")
+_SLOW = ("CIFAR", "uncertainty", "more steps", "alone", "common rate", "50%", "random once, ")   # not in `quick`
 _QUICK = tuple(arm for arm in ("baseline", "documented", *_ARMS) if not any(word in arm for word in _SLOW))
 
 task = Task("coreset", "A coreset selection did worse than random: do its documented fixes mend it?",
