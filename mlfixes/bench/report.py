@@ -372,8 +372,10 @@ def _power_row(study, claim, v):
     sd, target = (differences.std(),
                   {"gain": claim.target, "noninferiority": -claim.margin}.get(claim.kind, 0.))
     if len(differences) < stats.MIN_SEEDS or not sd > 0: return None
-    away, n, tests = abs(differences.mean() - target), len(differences), family_size(study.task, study.task.configs(study.profile))
+    away, n = abs(differences.mean() - target), len(differences)
+    tests = family_size(study.task, study.task.configs(study.profile))
     needed = max(n + 1, stats.plan(sd, away, tests=tests)) if v.verdict == "inconclusive" and away > 0 else ""
+    if needed and needed > 10**6: needed = "more than a million"
     return (Html(f"<code>{claim.id}</code>"), badge(v.verdict), f"{rounded(sd)} {rule.unit}", n,
             f"{rounded(stats.detectable(sd, n, tests=tests))} {rule.unit}", needed)
 
