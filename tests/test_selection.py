@@ -182,16 +182,15 @@ def test_import_is_light_and_a_second_process_starts_fast():
     assert done.stdout.strip() == "[] True"
 
 
-@quick
-@given(st.integers(0, 2**32 - 1), st.integers(5, 40), sizes, st.floats(0, 3))
-def test_importance_sampling_is_unbiased(seed, n, share, skew):
-    "Exact size, no repeats, weighted means within three standard errors of the pool's."
+@pytest.mark.parametrize("seed", range(12))
+def test_importance_sampling_is_unbiased(seed):
+    "Exact size, no repeats, weighted means within three standard errors of the pool's; seeds that are fixed."
     random = np.random.default_rng(seed)
-    score, values, k = random.exponential(size=n) ** skew, random.normal(size=n), at(share, n)
-    pi = inclusion(.2 * score.mean() + .8 * score, k)   # a floor: what is never drawn in 600 times has no normal error
+    n, skew = int(random.integers(10, 60)), random.uniform(0, 3)
+    score, values, k = random.exponential(size=n) ** skew, random.normal(size=n), int(random.integers(1, n // 2))
+    pi = inclusion(.2 * score.mean() + .8 * score, k)   # a floor: what is hardly ever drawn has no normal error
     assert pi.sum() == pytest.approx(k) and pi.max() <= 1 and (pi > 0).all()
-    draws = [systematic(pi, random) for _ in range(600)]
+    draws = [systematic(pi, random) for _ in range(4000)]
     assert all(len(set(index)) == k for index in draws)
     means = np.array([(unbiased_weights(pi[index], n) * values[index]).mean() for index in draws])
-    error = max(means.std(ddof=1) / np.sqrt(len(means)), 1e-12)
-    assert abs(means.mean() - values.mean()) <= 3 * error
+    assert abs(means.mean() - values.mean()) <= 3 * means.std(ddof=1) / np.sqrt(len(means))
