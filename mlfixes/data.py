@@ -5,7 +5,7 @@
 # %% ../nbs/data.ipynb #13e4bf0f
 from __future__ import annotations
 
-import difflib, hashlib, io, os, tempfile
+import difflib, hashlib, io, os, tempfile, zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,8 +17,8 @@ from urllib.request import urlopen
 import numpy as np
 
 # %% auto #0
-__all__ = ['DIGITS', 'LETTER', 'CIFAR10', 'SOURCES', 'PINNED', 'Dataset', 'DataUnavailable', 'Source', 'fetch', 'available',
-           'load']
+__all__ = ['DIGITS', 'LETTER', 'CIFAR10', 'OMNIGLOT', 'OMNIGLOT_MORE', 'SOURCES', 'PINNED', 'Dataset', 'DataUnavailable',
+           'Source', 'fetch', 'available', 'load']
 
 # %% ../nbs/data.ipynb #e4c7f62d
 @dataclass(frozen=True)
@@ -186,6 +186,23 @@ def _read_cifar10(path: Path) -> tuple:
     return (np.fromiter(map(_pixels, files), np.dtype((np.uint8, CIFAR10.d)), len(files)),
             table["label"].to_numpy())
 
+# %% ../nbs/data.ipynb #2d27a173
+def _drawings(path: Path) -> dict[str, np.ndarray]:
+    "'alphabet/character/file' -> [105, 105] uint8, 1 where there is ink, of a zip file of PNG images."
+    from PIL import Image
+    with zipfile.ZipFile(path) as file:
+        return {name.partition("/")[2]: 1 - np.asarray(Image.open(io.BytesIO(file.read(name))), np.uint8)
+                for name in file.namelist() if name.endswith(".png") and not name.startswith("__MACOSX")}
+
+
+@lru_cache(maxsize=1)
+def _read_omniglot(path: Path) -> tuple:
+    "Drawings of both files, sorted by alphabet, character and drawer, and the number of their character."
+    drawings = _drawings(path) | _drawings(fetch(OMNIGLOT_MORE, path.parents[1]))
+    names = sorted(drawings)
+    characters = [name.rpartition("/")[0] for name in names]
+    return np.stack([drawings[name] for name in names]), np.unique(characters, return_inverse=True)[1]
+
 # %% ../nbs/data.ipynb #c16f0c4b
 _LETTER_ADDRESS = ("https://raw.githubusercontent.com/NotShrirang/letter-recognition/"
            "937555a73138d1dd3a1cb07b2a40626bf2282a0d/letter-recognition.data")
@@ -201,7 +218,17 @@ CIFAR10 = Source("cifar10", 50_000, (3, 32, 32),
                  "none stated: measure with it, do not redistribute", _read_cifar10, "train.parquet",
                  sha256="9429b7ef7d5f6fdb6c5c5d79f91c847183f8fa829c0f0388ed1d206c48c8db80",
                  verified=False, dtype="uint8")
-SOURCES = {source.name: source for source in (DIGITS, LETTER, CIFAR10)}   # more families bring more data sets
+_OMNIGLOT_ADDRESS = ("https://raw.githubusercontent.com/brendenlake/omniglot/"
+                     "32aee47094f15296299b761dcaa01400b90c60d5/python/images_background_small")
+_OMNIGLOT = dict(origin="Omniglot (Lake, Salakhutdinov & Tenenbaum, 2015), the two small background sets",
+                 licence="MIT (Brenden Lake)", verified=False, dtype="uint8")
+OMNIGLOT = Source("omniglot", 4840, (105, 105), tuple(map(str, range(242))), read=_read_omniglot,
+                  file="images_background_small1.zip", address=_OMNIGLOT_ADDRESS + "1.zip",
+                  sha256="f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4", **_OMNIGLOT)
+OMNIGLOT_MORE = Source("omniglot", 3120, (105, 105), (), read=_drawings,
+                       file="images_background_small2.zip", address=_OMNIGLOT_ADDRESS + "2.zip",
+                       sha256="3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f", **_OMNIGLOT)
+SOURCES = {source.name: source for source in (DIGITS, LETTER, CIFAR10, OMNIGLOT)}   # more families bring more data sets
 PINNED = ("SOURCES",)   # a new entry makes no finished run stale: families name the sources they use (see `mlfixes.bench.store`)
 
 

@@ -22,7 +22,7 @@ from .task import Task, find_task, known
 
 # %% auto #0
 __all__ = ['MARKS', 'STYLE', 'rounded', 'with_interval', 'table', 'badge', 'count_sentence', 'masthead', 'target_text',
-           'verdict_box', 'claims_table', 'changes_table', 'assumptions', 'paired_figure', 'difference_figure',
+           'verdict_box', 'claims_table', 'changes_table', 'assumptions', 'asked', 'paired_figure', 'difference_figure',
            'arms_figure', 'curves_figure', 'forest_figure', 'matrix_figure', 'matrix_table', 'metric_table',
            'attribution_figure', 'interactions_table', 'power_table', 'failures_table', 'rerun', 'recorded', 'template',
            'check_parameters', 'this_interpreter', 'execute', 'page', 'run_report', 'writable']
@@ -187,6 +187,15 @@ def assumptions(task: Task) -> Html:
     "What the document leaves open, and how it was read."
     return Html("<ul>" + "".join(f"<li>{html.escape(a)}</li>" for a in task.assumptions) + "</ul>")
 
+# %% ../../nbs/bench/07_report.ipynb #69b64b9a
+def asked(study: Study, *arms: str,
+          together: bool = False,     # all of them or none: what remains would say nothing
+          ) -> list[str]:
+    "Those of `arms` that the study's profile runs, in their order."
+    there, every = study.arms(), {*study.task.arms, *study.arms()}
+    run = [arm for arm in arms if known(arm, every, f"arm of task {study.task.name!r}:") in there]
+    return run if len(run) == len(arms) or not together else []
+
 # %% ../../nbs/bench/07_report.ipynb #7cf4aae0
 def _metric(study, metric): return metric or next(iter(study.task.metrics))
 
@@ -230,6 +239,7 @@ def arms_figure(study: Study, arms: Sequence[str] | None = None, metric: str | N
     "Every arm with its mean and interval."
     metric = _metric(study, metric)
     arms = list(study.task.arms if arms is None else arms)
+    if not arms: return Html("<p>This profile does not run these arms.</p>")
     rule, wide = study.task.metrics[metric], _shared(study, metric, arms)
     wide = wide[[arm for arm in arms if arm in wide]]
     intervals = {arm: stats.mean_interval(wide[arm].dropna(), seed=f"{arm}-{metric}")

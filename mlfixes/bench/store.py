@@ -93,6 +93,7 @@ class _Reach:
         for name in names: self.name(module, name)
 
     def read(self, module: str):
+        "Name -> statements, and those that always act, of `module`; the latter are added."
         path = _source_file(module)
         if not path: return {}, []
         names, always = _read(path, Path(path).stat().st_mtime)
@@ -160,6 +161,7 @@ class _Reach:
         for name in names: self.name(function.__module__, name)
 
     def add(self, key, module: str, statement: ast.stmt):
+        "Adds a statement of `module`, and everything that it names."
         if key in self.trees: return
         self.trees[key] = "" if isinstance(statement, (ast.Import, ast.ImportFrom)) else _bare(statement)
         for node in ast.walk(statement):
@@ -169,6 +171,7 @@ class _Reach:
                 case ast.ImportFrom(): self.imported(module, node)
 
     def imported(self, module: str, node: ast.ImportFrom):
+        "Adds what a `from` import in `module` brings in, where it is the project's own."
         if node.module == "__future__": return
         base = (importlib.util.resolve_name("." * node.level + (node.module or ""), _package(module))
                 if node.level else node.module)

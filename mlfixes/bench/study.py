@@ -447,10 +447,12 @@ class Study:
                 warnings.warn(f"{metric!r} is the same for all {table.count().max()} seeds in every arm of "
                               f"{self.task.name!r}: does the run use its seed?", stacklevel=3)
 
-    def runs(self) -> dict[str, list[Run]]:
-        "Arm -> its finished runs in the order of the seeds."
+    def runs(self, *arms: str) -> dict[str, list[Run]]:
+        "Arm -> its finished runs in the order of the seeds; of `arms` only, where any are named."
+        every = self.arms()
+        wanted = {known(arm, every, f"arm of task {self.task.name!r}:") for arm in arms or every}
         cells = [(arm, run_key(self.task.name, self.profile, config, seed, self.code))
-                 for seed in self.all_seeds for arm, config in self.arms(seed).items()]
+                 for seed in self.all_seeds for arm, config in self.arms(seed).items() if arm in wanted]
         there, found = self.store.get({key for _, key in cells}), {}
         for arm, key in cells:
             if key in there: found.setdefault(arm, []).append(there[key])

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mlfixes.bench.claims import Claim
 
 # %% auto #0
-__all__ = ['VERDICT_SEEDS', 'Result', 'Metric', 'known', 'with_fields', 'Change', 'seed_list', 'Profile', 'in_test', 'Task',
-           'execute', 'end_with', 'families', 'find_task']
+__all__ = ['VERDICT_SEEDS', 'Result', 'Metric', 'known', 'with_fields', 'Change', 'seed_list', 'stream', 'Profile', 'in_test',
+           'Task', 'execute', 'end_with', 'families', 'find_task']
 
 # %% ../../nbs/bench/00_task.ipynb #87a300a0
 @dataclass(frozen=True)
@@ -88,6 +88,16 @@ def seed_list(seeds: int | Iterable[int],   # how many, or which
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ValueError(f"seeds are {list(seeds)}; expected a number >= 1, or different whole numbers >= 0")
     return seeds
+
+# %% ../../nbs/bench/00_task.ipynb #679c2aaf
+def stream(
+    seed: int,    # of the run
+    purpose: str, # what is drawn from it, e.g. "split"
+) -> numpy.random.Generator:
+    "A generator of its own for one purpose; the same seed and purpose give the same draws."
+    import zlib
+    import numpy as np
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()),)))
 
 # %% ../../nbs/bench/00_task.ipynb #d0110d00
 @dataclass(frozen=True)

@@ -596,7 +596,7 @@ def _first(study, arm):
     "The first run of `arm` that went well, its config and the labels of its pool."
     config = study.arms()[arm]
     if config.images: raise ValueError(f"arm {arm!r} trains on images; its picks are not looked at here")
-    run = next((run for run in study.runs().get(arm, ()) if run.result is not None), None)
+    run = next((run for run in study.runs(arm).get(arm, ()) if run.result is not None), None)
     if run is None: raise ValueError(f"arm {arm!r} has no finished run")
     return run, config, split(config.dataset, run.seed, config.n_pool, config.n_test, config.regime).y
 

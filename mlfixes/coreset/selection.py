@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import heapq, time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -500,6 +499,7 @@ def facility_location(
     draw, graph = np.random.default_rng(seed), None
 
     def pick(space, quota, members):
+        "The order of `quota` picks among `members`, and the gain of each."
         if method == "lazy": return _lazy(space, quota, max_bytes)
         if method == "stochastic": return _stochastic(space, quota, draw)
         own = graph if isinstance(graph, (int, np.integer)) else graph[members][:, members]
@@ -552,6 +552,7 @@ def k_center(
     radii = []
 
     def pick(space, quota, members):   # a stream for each class: its start does not depend on the others
+        "The order of `quota` picks among `members`, and the radius after each."
         draw = np.random.default_rng([seed, int(members[0])])
         first = int(draw.integers(len(members))) if start is None else start
         order, radius = _farthest(first, quota, space.rows, space.columns, space.kind)

@@ -208,11 +208,13 @@ class _Run:
 
     @contextmanager
     def clock(self, name):
+        "Adds the processor time of a block to `seconds[name]`."
         start = time.process_time()
         try: yield
         finally: self.seconds[name] += time.process_time() - start
 
     def predict(self, X) -> np.ndarray:
+        "Class probabilities of the rows of `X`, [n, C] float64."
         import torch
         with torch.no_grad():
             return np.concatenate([torch.softmax(self.model(x).double(), 1).numpy() for x in X.split(2048)])
@@ -226,6 +228,7 @@ class _Run:
         return probs
 
     def choose(self, epoch: int) -> Selection:
+        "The subset to train on from this epoch on, counted and noted."
         if self.selector:
             with self.clock("selection"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")   # that it draws random subsets is the metric `selecting`
@@ -240,6 +243,7 @@ class _Run:
         return subset
 
     def step(self, step: int):
+        "Takes one step; raises a `FloatingPointError` where the loss is not finite."
         import torch
         index, weights = next(self.batches)
         with self.clock("train"):
@@ -257,6 +261,7 @@ class _Run:
             with self.clock("selection"): self.selector.update(index, losses, logits)
 
     def record(self, step: int):
+        "Adds a row to the learning curve: accuracies on the test points, loss since the last row, pool seen."
         right = self.predict(self.X_test).argmax(1) == self.data.y_test
         recall = np.bincount(self.data.y_test, right) / np.bincount(self.data.y_test)
         self.rows.append((step + 1, 100 * right.mean(), 100 * recall.mean(), np.mean(self.losses),
@@ -325,6 +330,7 @@ def _metrics(state: _Run, history, generator) -> dict[str, float]:
 
 
 def _arrays(state: _Run) -> dict[str, np.ndarray]:
+    "What a run keeps: how often each point was picked, and the entropy of the last predictions on it."
     return dict(picked=state.picked, entropy=entropy(state.predict(state.X)).astype(np.float16))
 
 # %% ../../nbs/coreset/05_training.ipynb #67ffbbc0

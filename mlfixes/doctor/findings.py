@@ -221,6 +221,7 @@ def check(
 ) -> Callable:
     "A decorator that registers a check function and returns it unchanged."
     def register(run):
+        "`run` itself, now registered; raises a `ValueError` where it is no check or its code is taken."
         title = (inspect.getdoc(run) or "").partition("\n")[0]
         problem = _problem(run, title, needs) or _clash(code, run)
         if problem: raise ValueError(f"check {code!r} {problem}")
