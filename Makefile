@@ -41,9 +41,10 @@ readme: setup        ## run the front page and make README.md from it
 record: setup        ## run the `standard` study of FAMILY and keep its files
 	$(BIN)/mlfixes report $(FAMILY) --profile standard --record reports/recorded/$(FAMILY)
 
-peers: setup         ## measure again what the peers cost (a quarter of an hour)
+peers: setup         ## measure again what the peers cost (half an hour)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
-	$(BIN)/python tools/peers.py --record reports/recorded/peers/coreset.csv
+	$(BIN)/python tools/peers.py coreset --full --record reports/recorded/peers/coreset.csv
+	$(BIN)/python tools/peers.py arcface --record reports/recorded/peers/arcface.csv
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir .

@@ -1,18 +1,29 @@
-"""Coreset selection against other libraries: `python tools/peers.py [--full] [--record FILE]`.
+"""This package against other libraries: `python tools/peers.py coreset|arcface [--full] [--record FILE]`.
 
-A cell selects `k` of `n` points (d = 32, fixed clouds) with one library, in its own process, on one thread.
-Loading libraries and compiling loops is told apart; kernel and greedy search count together. All get the same
-formula: similarity = largest distance - distance. The objective is scored by numpy code that none runs."""
-import argparse, json, os, resource, subprocess, sys, tempfile, time
+Every cell is one library at one size, in its own process, on one thread.
+coreset: selects `k` of `n` points (d = 32, fixed clouds). Loading libraries and compiling loops is told
+apart; kernel and greedy search count together. All get the same formula: similarity = largest distance -
+distance. The objective is scored by numpy code that none runs.
+arcface: forward and backward of a margin head (128 embeddings of 512, s = 64, m = .5), median over steps.
+Loss and gradients are held against 64-bit numpy code that none runs."""
+import argparse, json, math, os, resource, subprocess, sys, tempfile, time
+from contextlib import suppress
 from pathlib import Path
 
 THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
-LIBRARIES = ("mlfixes lazy", "mlfixes lazy, cold", "mlfixes sparse", "mlfixes stochastic", "apricot two-stage",
-             "apricot lazy", "submodlib LazyGreedy", "random")   # cold: nothing is compiled yet
+SELECTORS = ("mlfixes lazy", "mlfixes lazy, cold", "mlfixes sparse", "mlfixes stochastic",   # cold: not compiled
+             "apricot two-stage", "apricot lazy", "submodlib LazyGreedy", "random")
 SIZES = ((4_000, 400), (10_000, 1_000))
 HUGE = (1_000_000, 10_000)
-COLUMNS = ["library", "n", "k", "run", "cpu_seconds", "wall_seconds", "load_seconds", "peak_mb", "extra_mb",
-           "objective", "cost", "status"]
+HEADS = ("mlfixes", "mlfixes sampled", "mlfixes sampled, dense gradient", "pytorch-metric-learning",
+         "plain autograd", "three products")
+CLASSES = ((518,), (10_000,), (100_000,))
+BATCH, WIDTH, SCALE, MARGIN = 128, 512, 64., .5
+COLUMNS = dict(
+    coreset=["library", "n", "k", "run", "cpu_seconds", "wall_seconds", "load_seconds", "peak_mb", "extra_mb",
+             "objective", "cost", "status"],
+    arcface=["library", "n_classes", "run", "cpu_ms", "wall_ms", "load_seconds", "peak_mb", "extra_mb",
+             "loss", "loss_error", "emb_gradient_error", "weight_gradient_error", "status"])
 
 
 def clouds(n, d=32, seed=0):
@@ -80,8 +91,8 @@ def scores(X, picks):
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024   # MB; Linux counts in kB
 
 
-def one(library, n, k):
-    "Measures one cell in this process."
+def one_selection(library, n, k):
+    "Measures one cell of `coreset` in this process."
     began, X = time.process_time(), clouds(n)
     select = selector(library)
     loaded, before = time.process_time() - began, peak()
@@ -95,43 +106,190 @@ def one(library, n, k):
                 cost=round(cost, 6), status="ok")
 
 
-def cell(library, n, k, run, limit):
+def forget_peak():
+    "The most memory used so far becomes what is used now, where Linux allows it."
+    with suppress(OSError): Path("/proc/self/clear_refs").write_text("5")
+
+
+def batch(n_classes, seed=0):
+    "Embeddings [128, 512], class vectors [C, 512] and labels, numpy float32."
+    import numpy as np
+    draw = np.random.default_rng(seed)
+    normal = lambda *shape: draw.standard_normal(shape, np.float32)
+    W = normal(n_classes, WIDTH)
+    W /= np.float32(WIDTH ** .5)
+    return normal(BATCH, WIDTH), W, draw.integers(n_classes, size=BATCH)
+
+
+def our_head(option):
+    from mlfixes.arcface.margins import ArcFace
+    options = dict(sample_rate=.1, sparse="dense" not in option) if option else {}
+
+    def make(W):
+        head = ArcFace(WIDTH, len(W), SCALE, MARGIN, **options)
+        head.weight.data = W
+        return lambda X, y: head(X, y).loss, head.weight
+    return make
+
+
+def pml_head(_):
+    from pytorch_metric_learning.losses import ArcFaceLoss
+
+    def make(W):   # keeps class vectors in columns
+        head = ArcFaceLoss(len(W), WIDTH, math.degrees(MARGIN), SCALE)
+        head.W.data = W.T.contiguous()
+        return head, head.W
+    return make
+
+
+def plain_head(_):
+    "As many write it by hand: normalised copies, the margin on the true class, cross-entropy, autograd."
+    import torch
+    from torch.nn import functional as F
+
+    def make(W):
+        W.requires_grad_()
+
+        def loss(X, y):
+            cosine = F.linear(F.normalize(X), F.normalize(W))
+            own = torch.cos(torch.acos(cosine.gather(1, y[:, None]).clamp(-1, 1)) + MARGIN)
+            return F.cross_entropy(SCALE * cosine.scatter(1, y[:, None], own), y)
+        return loss, W
+    return make
+
+
+def head(library):
+    name, _, option = library.partition(" ")
+    return {"mlfixes": our_head, "pytorch-metric-learning": pml_head, "plain": plain_head}[name](option)
+
+
+def reference(X, W, y):
+    "Loss and its gradients in the embeddings and class vectors, 64 bits."
+    import numpy as np
+    rows, X, W = np.arange(len(X)), X.astype(float), W.astype(float)
+    x, w = np.linalg.norm(X, axis=1, keepdims=True), np.linalg.norm(W, axis=1, keepdims=True)
+    X, W = X / x, W / w
+    cosine = X @ W.T
+    own = cosine[rows, y]
+    logits = SCALE * cosine
+    logits[rows, y] = SCALE * np.cos(np.arccos(own) + MARGIN)
+    top = logits.max(1, keepdims=True)
+    probs = np.exp(logits - top)
+    total = probs.sum(1, keepdims=True)
+    loss = (np.log(total) + top)[:, 0] - logits[rows, y]
+    G = probs / total
+    G[rows, y] -= 1
+    G[rows, y] *= np.sin(np.arccos(own) + MARGIN) / np.sin(np.arccos(own))
+    G *= SCALE / len(X)
+    along = (G * cosine).sum
+    return loss.mean(), (G @ W - along(1)[:, None] * X) / x, (G.T @ X - along(0)[:, None] * W) / w
+
+
+def errors(X, W, y, loss, for_X, for_W):
+    "Differences from the reference, each relative to its largest entry."
+    import numpy as np
+    names = ("loss_error", "emb_gradient_error", "weight_gradient_error")
+    pairs = zip(names, (loss, for_X, for_W), reference(X, W, y))
+    off = {name: np.abs(ours - true).max() / np.abs(true).max() for name, ours, true in pairs}
+    return {name: float(f"{value:.2e}") for name, value in off.items()}
+
+
+def stepper(library, X, W, y):
+    "A function that makes one step and returns (loss, gradient in the embeddings, in the class vectors)."
+    import torch
+    if library == "three products":
+        def step():
+            with torch.no_grad(): Z = X @ W.T; return Z[0, 0], Z @ W, Z.T @ X
+        return step
+    loss_of, weight = head(library)(W)
+    X.requires_grad_()
+
+    def step():
+        X.grad = weight.grad = None
+        loss = loss_of(X, y)
+        loss.backward()
+        return loss, X.grad, weight.grad
+    return step
+
+
+def clocked(step, n):
+    "Medians of processor and wall milliseconds over `n` steps, and what the last one returned."
+    from statistics import median
+    cpu, wall = [], []
+    for _ in range(n):
+        out = None   # its arrays are free to be used again
+        began = time.process_time(), time.perf_counter()
+        out = step()
+        cpu.append(1e3 * (time.process_time() - began[0]))
+        wall.append(1e3 * (time.perf_counter() - began[1]))
+    return round(median(cpu), 3), round(median(wall), 3), out
+
+
+def one_step(library, n_classes):
+    "Measures one cell of `arcface` in this process."
+    import torch
+    began = time.process_time()
+    torch.set_num_threads(1)
+    if library != "three products": head(library)   # loads it
+    loaded = time.process_time() - began
+    X, W, y = batch(n_classes)
+    step = stepper(library, *(torch.from_numpy(part) for part in (X, W, y)))
+    forget_peak()
+    before = peak()
+    clocked(step, 2)
+    cpu, wall, (loss, for_X, for_W) = clocked(step, min(50, 600_000 // n_classes + 1))
+    row = dict(cpu_ms=cpu, wall_ms=wall, load_seconds=round(loaded, 2), peak_mb=round(peak()),
+               extra_mb=round(peak() - before, 1), status="ok")
+    if "sampled" in library or library == "three products": return row   # they compute something else
+    by_class = for_W.T if for_W.shape != W.shape else for_W
+    off = errors(X, W, y, loss.item(), for_X.numpy(), by_class.numpy())
+    return row | dict(loss=round(loss.item(), 6)) | off
+
+
+ONE = dict(coreset=one_selection, arcface=one_step)
+
+
+def cell(family, library, size, run, limit):
     "One row: the cell in a process of its own, stopped after `limit` seconds."
-    begin = dict(library=library, n=n, k=k, run=run)
+    begin = dict(zip(COLUMNS[family], (library, *size, run)))
     with tempfile.TemporaryDirectory() as empty:
         env = {**os.environ, **THREADS, **({"NUMBA_CACHE_DIR": empty} if library.endswith("cold") else {})}
-        call = [sys.executable, __file__, "--one", library, str(n), str(k)]
+        call = [sys.executable, __file__, family, "--one", library, *map(str, size)]
         try: done = subprocess.run(call, capture_output=True, text=True, timeout=limit, env=env)
         except subprocess.TimeoutExpired: return {**begin, "status": f"over {limit} s"}
     if done.returncode: return {**begin, "status": "failed: " + done.stderr.strip().splitlines()[-1][:120]}
     return {**begin, **json.loads(done.stdout.splitlines()[-1])}
 
 
-def measure(sizes=SIZES, runs=3, limit=600, libraries=LIBRARIES, rows=()):
+def measure(family, sizes, libraries, runs=3, limit=600):
     "A table of all cells; runs take turns, so that a busy minute hits every library."
     import pandas as pd
-    rows = list(rows)
-    for n, k in sizes:
+    rows = []
+    for size in sizes:
         for run in range(runs):
             for library in libraries:
-                rows.append(cell(library, n, k, run, limit))
+                rows.append(cell(family, library, size, run, limit))
                 print(*rows[-1].values(), file=sys.stderr, flush=True)
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS[family])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--one", nargs=3, metavar=("LIBRARY", "N", "K"), help="measure one cell right here")
-    parser.add_argument("--full", action="store_true", help=f"also n, k = {HUGE}, sparse only, one run")
+    parser.add_argument("family", choices=COLUMNS)
+    parser.add_argument("--one", nargs="+", metavar=("LIBRARY", "SIZE"), help="measure one cell right here")
+    parser.add_argument("--full", action="store_true",
+                        help=f"coreset: also n, k = {HUGE}, sparse only, one run")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--limit", type=int, default=600, help="seconds after which a cell is stopped")
     parser.add_argument("--record", type=Path, help="write the table to this file")
     args = parser.parse_args()
-    if args.one: return print(json.dumps(one(args.one[0], int(args.one[1]), int(args.one[2]))))
+    if args.full and args.family != "coreset": parser.error("--full is for coreset")
+    if args.one: return print(json.dumps(ONE[args.family](args.one[0], *map(int, args.one[1:]))))
     import pandas as pd
-    table = measure(runs=args.runs, limit=args.limit)
+    sizes, libraries = dict(coreset=(SIZES, SELECTORS), arcface=(CLASSES, HEADS))[args.family]
+    table = measure(args.family, sizes, libraries, args.runs, args.limit)
     if args.full:
-        huge = measure([HUGE], 1, 3600, ["mlfixes sparse", "random"])
+        huge = measure("coreset", [HUGE], ["mlfixes sparse", "random"], 1, 3600)
         table = pd.concat([table, huge], ignore_index=True)
     table.to_csv(args.record or sys.stdout, index=False)
 
