@@ -5,6 +5,8 @@
 # %% ../../nbs/arcface/05_checks.ipynb #ce15078c
 from __future__ import annotations
 
+from dataclasses import replace
+
 from collections.abc import Mapping
 from functools import lru_cache
 from math import ceil, exp, log
@@ -13,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from ..bench.task import stream
-from ..doctor.findings import Finding, check, not_applicable
+from ..doctor.findings import Diagnosis, Finding, check, not_applicable
 
 # %% auto #0
 __all__ = ['LEVEL', 'DRAWS', 'HALF', 'class_collapse', 'below_chance', 'constant_confidence', 'anisotropy', 'low_scale',
-           'margin_metric', 'low_precision', 'left_out', 'not_learning', 'label_mismatch']
+           'margin_metric', 'low_precision', 'left_out', 'not_learning', 'label_mismatch', 'diagnose']
 
 # %% ../../nbs/arcface/05_checks.ipynb #b9990076
 LEVEL = .01   # of each check: the share of healthy arrays that it may call bad
@@ -50,7 +52,7 @@ _PROOFS = {"centring": "centring-removes", "scale": "scale-bound-holds", "margin
 _ADVICE = {   # code and case: cause, remedy, its proof
     "CLS01": ("All samples get one class or a few: mostly a direction that all embeddings share meets a "
               "head that has not learned to look past it.",
-              "Centre the embeddings before the head (neck=\"center\" or \"batchnorm\"), in float32.",
+              "Centre the embeddings before the head (neck=\"unit-center\" or \"unit-batchnorm\"), in float32.",
               "centring"),
     "CLS02": ("A model that knows nothing would hit more often: the scores know the label and are lowered "
               "for it (a margin), or label and column numbers disagree.",
@@ -67,7 +69,7 @@ _ADVICE = {   # code and case: cause, remedy, its proof
                       "scale"),
     "EMB01": ("The embeddings share one direction that says nothing about identity, so one class can be "
               "nearest to all of them, and similarities are high for any pair.",
-              "Centre the embeddings before the head (neck=\"center\" or \"batchnorm\"), in float32.",
+              "Centre the embeddings before the head (neck=\"unit-center\" or \"unit-batchnorm\"), in float32.",
               "centring"),
     "EMB01 lost": ("The embeddings do not tell identities apart, centred or not: the network has died, "
                    "is fed input of another scale than it was trained on, or the labels belong to others.",
@@ -879,3 +881,26 @@ def _of_renumbering(gained, lost, as_numbered, renumbered, n, offset) -> Finding
     return _found("DATA01", status, "renumbered", statistic=(gained - lost) / n, threshold=limit, p=p,
                   evidence={"why": why, "as_numbered": as_numbered, "renumbered": renumbered,
                             "offset": offset})
+
+# %% ../../nbs/arcface/05_checks.ipynb #d73a23d0
+def diagnose(
+    study,       # of the arcface task
+    *arms: str,  # that its profile runs, on fixed embeddings
+) -> Diagnosis:
+    "What the checks say of these arms, trained once more on their first seed, the arm's name in the evidence."
+    return Diagnosis(tuple(finding for arm in arms for finding in _of_arm(study, arm)))
+
+
+def _of_arm(study, arm):
+    from mlfixes.arcface.training import arrays
+    run = next((run for run in study.runs(arm).get(arm, ()) if run.result is not None), None)
+    if run is None: raise ValueError(f"arm {arm!r} has no finished run")
+    given = arrays(study.arms()[arm], run.seed)
+    reported = {k: run.result.metrics[f"margin_top{k}"] / 100 for k in (1, 5)}
+    logits, labels, head, emb = (given[name] for name in ("logits", "labels", "head", "embeddings"))
+    for finding in (class_collapse(logits, labels=labels), below_chance(labels, logits, reported=reported),
+                    anisotropy(emb, labels, head), low_scale(given["config"]),
+                    margin_metric(labels, logits, margin_logits=given["margin_logits"], reported=reported),
+                    low_precision(emb, head, "bfloat16"), label_mismatch(labels, logits, train_labels=given["train_labels"])):
+        why = f"{arm}: {finding.evidence.get('why', '')}"
+        yield replace(finding, evidence={**finding.evidence, "why": why})
