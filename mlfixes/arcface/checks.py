@@ -5,8 +5,6 @@
 # %% ../../nbs/arcface/05_checks.ipynb #ce15078c
 from __future__ import annotations
 
-from dataclasses import replace
-
 from collections.abc import Mapping
 from functools import lru_cache
 from math import ceil, exp, log
@@ -15,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..bench.task import stream
-from ..doctor.findings import Diagnosis, Finding, check, not_applicable
+from ..doctor.findings import (Diagnosis, Finding, as_array, as_numbers, check, critical, named,
+                                     not_applicable, p_value)
 
 # %% auto #0
 __all__ = ['LEVEL', 'DRAWS', 'HALF', 'class_collapse', 'below_chance', 'constant_confidence', 'anisotropy', 'low_scale',
@@ -25,16 +24,6 @@ __all__ = ['LEVEL', 'DRAWS', 'HALF', 'class_collapse', 'below_chance', 'constant
 LEVEL = .01   # of each check: the share of healthy arrays that it may call bad
 DRAWS = 199   # behind a simulated null; (DRAWS + 1) * LEVEL / 2 is whole: two signs share the level exactly
 HALF = .5     # of what was to be had: losing more than this fails
-
-
-def _p(value: float, null: np.ndarray) -> float:
-    "Share of the null at or above `value`, the value itself counted in."
-    return (1 + int((null >= value).sum())) / (1 + len(null))
-
-
-def _limit(null: np.ndarray, level: float = LEVEL) -> float:
-    "The number above which `_p` is at most `level`."
-    return float(np.sort(null)[-round(level * (1 + len(null)))])
 
 
 def _lost(worse: int, better: int) -> float:
@@ -117,31 +106,10 @@ def _status(p: float, fails: bool) -> str:
 
 def _lacks(code, why, needed=None) -> Finding: return not_applicable(code, "arcface", why, needed)
 
-# %% ../../nbs/arcface/05_checks.ipynb #0b5cc3a8
-def _array(values) -> np.ndarray:
-    "`values` as numpy; half precision of torch becomes float32, since numpy has no bfloat16."
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        if values.is_floating_point() and values.element_size() < 4: values = values.float()
-    return np.asarray(values)
-
-
-def _numbers(values, name: str, shape: tuple) -> np.ndarray:
-    "`values` as finite floats of the shape; None in it stands for any length."
-    array = _array(values)
-    fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape))
-    if not fits or not array.size or array.dtype.kind not in "fiub":
-        wanted = ", ".join("any" if length is None else str(length) for length in shape)
-        raise ValueError(f"{name} has shape {list(array.shape)} and type {array.dtype}; "
-                         f"expected numbers [{wanted}]")
-    if bad := int((~np.isfinite(array)).sum()):
-        raise ValueError(f"{name} has {bad} NaN or infinite of {array.size} numbers; expected finite ones")
-    return array.astype(np.promote_types(array.dtype, np.float32))
-
-
+# %% ../../nbs/arcface/05_checks.ipynb #09ffdcfb
 def _labels(values, n: int | None = None, name: str = "labels") -> np.ndarray:
     "Labels as whole numbers, [n]."
-    labels = _array(values)
+    labels = as_array(values)
     if labels.ndim != 1 or not len(labels) or n not in (None, len(labels)):
         raise ValueError(f"{name} has shape {list(labels.shape)}; expected [{n or 'n'}], one a sample")
     if labels.dtype.kind in "iu": return labels
@@ -151,8 +119,8 @@ def _labels(values, n: int | None = None, name: str = "labels") -> np.ndarray:
 def _scores(logits, probs) -> np.ndarray | None:
     "[n, C] numbers whose order is that of the predictions: logits, else probabilities, else None."
     if logits is None and probs is None: return None
-    scores = (_numbers(logits, "logits", (None, None)) if logits is not None
-              else _numbers(probs, "probs", (None, None)))
+    scores = (as_numbers(logits, "logits", (None, None)) if logits is not None
+              else as_numbers(probs, "probs", (None, None)))
     if scores.shape[1] < 2:
         raise ValueError(f"{'probs' if logits is None else 'logits'} have 1 column; "
                          "expected one a class, two or more")
@@ -188,16 +156,16 @@ def _units(vectors: np.ndarray, name: str) -> np.ndarray:
 # %% ../../nbs/arcface/05_checks.ipynb #c7a744e0
 def _weight(head, d: int | None = None, name: str = "head") -> np.ndarray:
     "Rows of the classes, [C, d]."
-    return _numbers(getattr(head, "weight", head), name, (None, d))
+    return as_numbers(getattr(head, "weight", head), name, (None, d))
 
 
 def _necked(embeddings, head=None) -> np.ndarray:
     "What the head's own cosines are of: the embeddings behind its neck, [n, d]."
-    emb, neck = _numbers(embeddings, "embeddings", (None, None)), getattr(head, "neck", None)
+    emb, neck = as_numbers(embeddings, "embeddings", (None, None)), getattr(head, "neck", None)
     if not callable(neck): return emb
     import copy, torch
     with torch.no_grad():
-        return _array(copy.deepcopy(neck).cpu().eval()(torch.from_numpy(emb.astype(np.float32))))
+        return as_array(copy.deepcopy(neck).cpu().eval()(torch.from_numpy(emb.astype(np.float32))))
 
 
 def _setting(config, head, name: str, default=None):
@@ -252,11 +220,11 @@ def _collapsed(counts, shares, null, labels_known) -> Finding:
     "The finding about how often each class was predicted."
     n, distinct, largest = counts.sum(), np.count_nonzero(counts), counts.max()
     many, most = null
-    few_p, large_p = _p(-distinct, -many), _p(largest, most)
+    few_p, large_p = p_value(-distinct, -many), p_value(largest, most)
     taken = (largest / n - shares.max()) / (1 - shares.max())
     fails = labels_known and (distinct < HALF * many.mean() or taken > HALF)
-    value, limit = ((distinct, -_limit(-many, LEVEL / 2)) if few_p <= large_p else
-                    (largest / n, _limit(most, LEVEL / 2) / n))
+    value, limit = ((distinct, -critical(-many, LEVEL / 2)) if few_p <= large_p else
+                    (largest / n, critical(most, LEVEL / 2) / n))
     p = min(1., 2 * min(few_p, large_p))
     why = (f"{distinct} classes are predicted, {many.mean():.1f} expected; class {counts.argmax()} has "
            f"{largest / n:.3f} of the predictions")
@@ -278,7 +246,7 @@ def _guess_share(top: np.ndarray, labels: np.ndarray, classes: int) -> float:
 
 def _reported(reported, n: int, classes: int) -> dict[int, int]:
     "k -> hits, of shares as a run reported them."
-    shares = {int(k): float(_array(value)) for k, value in dict(reported or {}).items()}
+    shares = {int(k): float(as_array(value)) for k, value in dict(reported or {}).items()}
     for k, share in shares.items():
         if not 1 <= k < classes:
             raise ValueError(f"reported names top-{k} of {classes} classes; "
@@ -429,7 +397,7 @@ def _mean_cosine(units: np.ndarray) -> float:
 def _matched(units: np.ndarray, other) -> dict[str, float]:
     "Mean cosine of matching rows and of all others, where a second set is given."
     if other is None: return {}
-    there = _units(_numbers(other, "other", units.shape), "other")
+    there = _units(as_numbers(other, "other", units.shape), "other")
     matched, n = (units * there).sum(1), len(units)
     return {"matched_cosine": matched.mean(),
             "mismatched_cosine": float((units.sum(0) @ there.sum(0) - matched.sum()) / (n * (n - 1)))}
@@ -439,7 +407,7 @@ def _identity(units: np.ndarray, labels) -> dict[str, float]:
     "Accuracy of the nearest class mean, raw and centred, and p of the latter; {} where it can tell nothing."
     from scipy.stats import binom
     if labels is None: return {}
-    _, codes, counts = np.unique(_array(labels), return_inverse=True, return_counts=True)
+    _, codes, counts = np.unique(as_array(labels), return_inverse=True, return_counts=True)
     if len(codes) != len(units):
         raise ValueError(f"labels has shape [{len(codes)}]; expected [{len(units)}], one an embedding")
     kept = counts[codes] > 1
@@ -469,7 +437,7 @@ def anisotropy(
     n, d = units.shape
     if n < 2: return _lacks("EMB01", "one embedding has no other to share a direction with", 2)
     told = _classes(config, head, n_classes)
-    classes = told or max(2, n if labels is None else len(np.unique(_array(labels))))
+    classes = told or max(2, n if labels is None else len(np.unique(as_array(labels))))
     rho, deciding = _mean_cosine(units), _deciding_cosine(classes)
     p = float(chi2.sf(n * d * (units.mean(0) ** 2).sum(), d)) if rho > HALF else 1.
     identity = _identity(units, labels)
@@ -494,9 +462,9 @@ def low_scale(
     scale, classes = _setting(config, head, "scale"), _classes(config, head, n_classes)
     if scale is None or classes is None:
         return _lacks("HEAD01", "needs a `config` or `head` with scale and n_classes")
-    margin, temperature = (float(_array(_setting(config, head, name, usual)))
+    margin, temperature = (float(as_array(_setting(config, head, name, usual)))
                            for name, usual in (("margin", 0.), ("temperature", 1.)))
-    scale = float(_array(scale))
+    scale = float(as_array(scale))
     bound, best = scale_bound(classes, margin=margin), max_probability(classes, scale, margin, temperature)
     status = "ok" if scale / temperature >= bound else "fail" if best < HALF else "warn"
     why = f"scale over temperature; a perfect head gives the right of {classes} classes {best:.4f} at most"
@@ -542,7 +510,7 @@ def margin_metric(
     if embeddings is not None and head is not None:
         return _scored_with_margin(scored, _clean(embeddings, head, scored.shape), labels)
     if margin_logits is None: return _lacks("HEAD02", "needs `embeddings` and `head`, or `margin_logits`")
-    margin = _numbers(margin_logits, "margin_logits", scored.shape)
+    margin = as_numbers(margin_logits, "margin_logits", scored.shape)
     if np.array_equal(margin, scored):
         return _lacks("HEAD02", "`logits` are `margin_logits`; give `embeddings` and `head` for clean ones")
     n, told = len(labels), _reported(reported, *scored.shape)
@@ -722,7 +690,7 @@ def _direction(emb: np.ndarray, weight: np.ndarray, labels: np.ndarray,
     cos = _sums(_units(emb, "embeddings") / len(codes), codes) @ _units(weight[present], "head").T
     order = np.arange(len(cos))
     null = np.array([cos[order, generator.permutation(order)].sum() for _ in range(DRAWS)])
-    return float(cos.trace()), _limit(null)
+    return float(cos.trace()), critical(null, LEVEL)
 
 
 def _loss_limit(losses: np.ndarray, untrained: float) -> tuple[float, float]:
@@ -779,11 +747,11 @@ def _has_fallen(losses, config, head):
     from mlfixes.arcface.margins import untrained_loss
     scale, classes = _setting(config, head, "scale"), _classes(config, head)
     if losses is None or scale is None or classes is None: return None
-    losses = _numbers(losses, "losses", (None,))
+    losses = as_numbers(losses, "losses", (None,))
     if len(losses) < 5 * _TAIL: return None
-    margin, temperature = (float(_array(_setting(config, head, name, usual)))
+    margin, temperature = (float(as_array(_setting(config, head, name, usual)))
                            for name, usual in (("margin", 0.), ("temperature", 1.)))
-    value, limit = _loss_limit(losses, untrained_loss(classes, float(_array(scale)), margin, temperature))
+    value, limit = _loss_limit(losses, untrained_loss(classes, float(as_array(scale)), margin, temperature))
     return value, limit, value < limit
 
 
@@ -791,7 +759,7 @@ def _has_moved(head, before):
     "(relative change of the weights, its limit, whether it is above), or None if this cannot be seen."
     if head is None or before is None: return None
     after = _weight(head)
-    before = _numbers(getattr(before, "weight", before), "head_before", after.shape).astype(float)
+    before = as_numbers(getattr(before, "weight", before), "head_before", after.shape).astype(float)
     value, limit = np.linalg.norm(after - before) / max(np.linalg.norm(before), 1e-300), 2. ** -23
     return float(value), limit, bool(value > limit)
 
@@ -901,8 +869,7 @@ def diagnose(
 def _of_arm(study, arm):
     "Yields the findings on one arm, which its evidence names."
     from mlfixes.arcface.training import arrays
-    run = next((run for run in study.runs(arm).get(arm, ()) if run.result is not None), None)
-    if run is None: raise ValueError(f"arm {arm!r} has no finished run")
+    run = study.first(arm)
     given = arrays(study.arms()[arm], run.seed)
     reported = {k: run.result.metrics[f"margin_top{k}"] / 100 for k in (1, 5)}
     logits, labels, head, emb = (given[name] for name in ("logits", "labels", "head", "embeddings"))
@@ -911,5 +878,4 @@ def _of_arm(study, arm):
                     margin_metric(labels, logits, margin_logits=given["margin_logits"], reported=reported),
                     low_precision(emb, head, "bfloat16"),
                     label_mismatch(labels, logits, train_labels=given["train_labels"])):
-        why = f"{arm}: {finding.evidence.get('why', '')}"
-        yield replace(finding, evidence={**finding.evidence, "why": why})
+        yield named(finding, arm)

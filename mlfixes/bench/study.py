@@ -458,6 +458,12 @@ class Study:
             if key in there: found.setdefault(arm, []).append(there[key])
         return found
 
+    def first(self, arm: str) -> Run:
+        "The first finished run of `arm` that has a result; raises a `ValueError` where there is none."
+        for run in self.runs(arm).get(arm, ()):
+            if run.result is not None: return run
+        raise ValueError(f"arm {arm!r} has no finished run with a result; run the study, or see failures()")
+
     def unique_runs(self) -> list[Run]:
         "The finished runs, each once even where two arms share it."
         return list({run.key: run for group in self.runs().values() for run in group}.values())

@@ -5,13 +5,13 @@
 # %% ../../nbs/coreset/07_checks.ipynb #1cd0fcf2
 from __future__ import annotations
 
-from dataclasses import replace
 from math import ceil, erfc, log, sqrt
 from statistics import NormalDist
 
 import numpy as np
 
-from ..doctor.findings import Diagnosis, Finding, check, not_applicable
+from ..doctor.findings import (Diagnosis, Finding, as_array, as_numbers, check, critical, named,
+                                     not_applicable, p_value)
 from .data import split, stream
 from .scoring import gradient_features
 
@@ -23,16 +23,6 @@ __all__ = ['LEVEL', 'DRAWS', 'HALF', 'fixed_reference', 'stale_subset', 'class_s
 LEVEL = .01   # of each check: the share of random subsets that it may call bad
 DRAWS = 199   # random subsets behind a simulated null; (DRAWS + 1) * LEVEL is whole, so the level is exact
 HALF = .5     # a subset worth less than this share of its points fails
-
-
-def _p(value: float, null: np.ndarray) -> float:
-    "Share of the null at or above `value`, the value itself counted in."
-    return (1 + int((null >= value).sum())) / (1 + len(null))
-
-
-def _limit(null: np.ndarray) -> float:
-    "The number above which `_p` is at most `LEVEL`."
-    return float(np.sort(null)[-round(LEVEL * (1 + len(null)))])
 
 # %% ../../nbs/coreset/07_checks.ipynb #0ab2e8da
 _ADVICE = {   # code: cause, remedy, claim that proves the remedy
@@ -72,33 +62,21 @@ def _found(code, status, cause="", **fields) -> Finding:
 
 def _lacks(code, why, needed=None) -> Finding: return not_applicable(code, "coreset", why, needed)
 
-# %% ../../nbs/coreset/07_checks.ipynb #ddab8cca
-def _array(values) -> np.ndarray:
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-
-
-def _numbers(values, name: str, shape: tuple) -> np.ndarray:
-    "`values` as finite floats of the shape; None in it stands for any length."
-    array = _array(values)
-    fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape))
-    if not fits or array.dtype.kind not in "fiub":
-        wanted = ", ".join("any" if length is None else str(length) for length in shape)
-        raise ValueError(f"{name} has shape {list(array.shape)} and type {array.dtype}; "
-                         f"expected numbers [{wanted}], in the order of the pool")
-    if bad := int((~np.isfinite(array)).sum()):
-        raise ValueError(f"{name} has {bad} NaN or infinite of {array.size} numbers; expected finite ones")
-    return array.astype(np.promote_types(array.dtype, np.float32))
+# %% ../../nbs/coreset/07_checks.ipynb #99b6c981
+def _of_pool(values, name: str, *shape: int | None) -> np.ndarray:
+    "Finite floats of the shape, one row a point of the pool."
+    return as_numbers(values, name, shape, ", in the order of the pool")
 
 
 def _labels(pool_labels) -> np.ndarray:
-    labels = _array(pool_labels)
+    labels = as_array(pool_labels)
     if labels.ndim == 1 and len(labels): return labels
     raise ValueError(f"pool_labels has shape {list(labels.shape)}; expected [n], one a point of the pool")
 
 # %% ../../nbs/coreset/07_checks.ipynb #9bd59c2a
 def _positions(values, name: str, n: int) -> np.ndarray:
     "One subset as positions in a pool of `n`."
-    array = _array(values)
+    array = as_array(values)
     if array.dtype.kind not in "iu" or array.ndim != 1 or not len(array):
         raise ValueError(f"{name} has shape {list(array.shape)} and type {array.dtype}; expected whole "
                          "numbers [k], positions in the pool (of a mask, give np.flatnonzero(mask))")
@@ -113,8 +91,8 @@ def _positions(values, name: str, n: int) -> np.ndarray:
 
 def _history(values, name: str, n: int) -> list[np.ndarray]:
     "All subsets, oldest first; a single one makes a history of one."
-    rows = values if isinstance(values, (list, tuple)) else np.atleast_1d(_array(values))
-    nested = len(rows) and np.ndim(_array(rows[0])) > 0
+    rows = values if isinstance(values, (list, tuple)) else np.atleast_1d(as_array(values))
+    nested = len(rows) and np.ndim(as_array(rows[0])) > 0
     return [_positions(row, name, n) for row in (rows if nested else [rows])]
 
 
@@ -123,7 +101,7 @@ def _last(subset, n: int) -> np.ndarray: return _history(subset, "subset", n)[-1
 # %% ../../nbs/coreset/07_checks.ipynb #4f678e40
 def _predictions(probs, labels: np.ndarray) -> np.ndarray:
     "[n, C] probabilities whose columns the labels name."
-    probs = _numbers(probs, "probs", (len(labels), None))
+    probs = _of_pool(probs, "probs", len(labels), None)
     if probs.min() < 0 or abs(probs.sum(1) - 1).max() > .01:   # .01: room for float16
         raise ValueError("rows of probs must be >= 0 and sum to 1; give probabilities, not logits")
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= probs.shape[1]:
@@ -142,11 +120,11 @@ def _seen_by_random(
     for size in sizes: seen += generator.hypergeometric(n - seen, seen, size)
     return seen
 
-# %% ../../nbs/coreset/07_checks.ipynb #99b6c981
+# %% ../../nbs/coreset/07_checks.ipynb #4ad8ce29
 def _lasted(epochs, rows: int) -> int:
     "Epochs that a history of this many subsets covers."
     if epochs is None: return rows
-    number = float(_array(epochs))
+    number = float(as_array(epochs))
     if number < rows or number % 1:
         raise ValueError(f"epochs is {epochs}; expected a whole number >= {rows}, the subsets of the history")
     return int(number)
@@ -172,21 +150,21 @@ def fixed_reference(
     seen = len(np.unique(np.concatenate(subsets)))
     null = _seen_by_random(n, _spread([*map(len, subsets)], lasted), stream(seed, "SEL01"))
     fixed = all(set(row) == set(subsets[0]) for row in subsets)
-    p, ratio = _p(-seen, -null), seen / null.mean()
+    p, ratio = p_value(-seen, -null), seen / null.mean()
     status = "ok" if p > LEVEL else "fail" if fixed or ratio < HALF else "warn"
-    return _found("SEL01", status, statistic=seen / n, threshold=-_limit(-null) / n, p=p,
+    return _found("SEL01", status, statistic=seen / n, threshold=-critical(-null, LEVEL) / n, p=p,
                   evidence={"why": _WHY_SEEN.format(lasted, null.mean() / n), "never_drawn_anew": fixed})
 
 
 _WHY_SEEN = "share of the pool seen in {} epochs; fresh random subsets see {:.3f}"
 
-# %% ../../nbs/coreset/07_checks.ipynb #4ad8ce29
+# %% ../../nbs/coreset/07_checks.ipynb #91a41cfe
 def _counts(subset, picked, size, n: int) -> tuple[np.ndarray, list[int]]:
     "How often each point was chosen, [n], and the size of every subset."
     if subset is not None:
         subsets = _history(subset, "subset", n)
         return np.bincount(np.concatenate(subsets), minlength=n), [*map(len, subsets)]
-    counts, size = _numbers(picked, "picked", (n,)), float(_array(size))
+    counts, size = _of_pool(picked, "picked", n), float(as_array(size))
     if size < 1 or counts.min() < 0 or (counts % 1).any() or counts.sum() % size or not counts.any():
         raise ValueError(f"picked sums to {counts.sum():g}; expected counts >= 0 that sum to a multiple of "
                          f"size={size:g}, the points of one subset")
@@ -211,20 +189,20 @@ def stale_subset(
     if lasted < 3: return _lacks("SEL08", f"{lasted} epochs are too few to grow stale; give three or more", 3)
     seen, sizes, draw = int((counts > 0).sum()), _spread(sizes, lasted), stream(seed, "SEL08")
     null, whole = (_seen_by_random(n, some, draw) for some in (sizes[:ceil(lasted / 2)], sizes))
-    p, ratio = _p(-seen, -null), seen / whole.mean()
+    p, ratio = p_value(-seen, -null), seen / whole.mean()
     status = "ok" if p > LEVEL else "fail" if ratio < HALF else "warn"
     why = _WHY_SEEN.format(lasted, whole.mean() / n) + f", and {null.mean() / n:.3f} in half the time"
-    return _found("SEL08", status, statistic=seen / n, threshold=-_limit(-null) / n, p=p,
+    return _found("SEL08", status, statistic=seen / n, threshold=-critical(-null, LEVEL) / n, p=p,
                   evidence={"why": why, "ratio": ratio})
 
-# %% ../../nbs/coreset/07_checks.ipynb #91a41cfe
+# %% ../../nbs/coreset/07_checks.ipynb #ddab8cca
 def _wanted(balance, counts: np.ndarray, k: int) -> np.ndarray:
     "Class shares that a subset of `k` aims at, [C], none above what its class has."
     balance = str(balance) if np.ndim(balance) == 0 else balance
     names = {"proportional": counts, "equal": np.ones(len(counts)), "sqrt": np.sqrt(counts)}
     if isinstance(balance, str) and balance not in names:
         raise ValueError(f"balance is {balance!r}; expected {', '.join(names)} or a share for each class")
-    shares = names[balance] if isinstance(balance, str) else _numbers(balance, "balance", counts.shape)
+    shares = names[balance] if isinstance(balance, str) else as_numbers(balance, "balance", counts.shape)
     if shares.min() < 0 or not shares.sum(): raise ValueError("balance must be >= 0 and not all 0")
     full = np.zeros(len(counts), bool)
     while True:   # what a full class cannot take goes to the others, at their shares
@@ -277,11 +255,11 @@ def class_shift(
         return _lacks("SEL03", f"{k} points are too few to tell their classes from chance", needed)
     null = _divergence(_random_shares(counts, k, target, balanced, stream(seed, "SEL03")), target)
     value, worth = float(_divergence(shares, target)), _worth(shares, target)
-    p, furthest = _p(value, null), int(np.argmax(abs(shares - target)))
+    p, furthest = p_value(value, null), int(np.argmax(abs(shares - target)))
     status = "ok" if p > LEVEL else "fail" if worth < HALF else "warn"
     why = (f"nats between class shares; class {labels[furthest]} has {shares[furthest]:.3f} of the subset, "
            f"{target[furthest]:.3f} aimed at")
-    return _found("SEL03", status, statistic=value, threshold=_limit(null), p=p, evidence={
+    return _found("SEL03", status, statistic=value, threshold=critical(null, LEVEL), p=p, evidence={
         "why": why, "total_variation": abs(shares - target).sum() / 2, "worth": worth})
 
 # %% ../../nbs/coreset/07_checks.ipynb #6320a5ea
@@ -310,7 +288,7 @@ def _left(subset: float, pool: float, classes: int) -> float:
 def _wrong(clean, probs, labels: np.ndarray) -> np.ndarray:
     "Which labels are wrong, [n]: as known, or as suspected from predictions."
     if clean is None: return _suspects(_predictions(probs, labels), labels)
-    flags = _numbers(clean, "clean", labels.shape)
+    flags = _of_pool(clean, "clean", len(labels))
     if np.isin(flags, (0, 1)).all(): return flags == 0
     raise ValueError("clean must say of each label whether it is right, True or False")
 
@@ -373,16 +351,16 @@ def coverage(
 ) -> Finding:
     "Whether the pool is further from the subset than from a random one."
     n, draw = len(_labels(pool_labels)), stream(seed, "SEL02")
-    chosen, pool = _last(subset, n), _numbers(pool, "pool", (n, None))
+    chosen, pool = _last(subset, n), _of_pool(pool, "pool", n, None)
     if not 2 <= (k := len(chosen)) < n: return _lacks("SEL02", _SOME.format(k, n), 2)
     to_all = _distances(pool, draw)
     def mean(positions): return float(to_all[positions].min(0).mean())
     value, null = mean(chosen), _by_random(mean, n, k, draw)
-    p = _p(value, null)
-    def beaten_by_half(): return _p(value, _by_random(mean, n, k // 2, draw)) <= LEVEL
+    p = p_value(value, null)
+    def beaten_by_half(): return p_value(value, _by_random(mean, n, k // 2, draw)) <= LEVEL
     status = "ok" if p > LEVEL else "fail" if beaten_by_half() else "warn"
     why = f"mean distance of the pool to its nearest chosen point; {null.mean():.4g} for random subsets"
-    return _found("SEL02", status, statistic=value, threshold=_limit(null), p=p, evidence={
+    return _found("SEL02", status, statistic=value, threshold=critical(null, LEVEL), p=p, evidence={
         "why": why, "ratio": value / null.mean(), "measured_on": to_all.shape[1]})
 
 
@@ -394,7 +372,7 @@ class _Gradients:
     def __init__(self, probs, labels: np.ndarray, pool=None):
         n, ones = len(labels), np.ones((len(labels), 1))
         self.residual = gradient_features(_predictions(probs, labels), labels)
-        self.input = ones if pool is None else np.hstack([_numbers(pool, "pool", (n, None)), ones])
+        self.input = ones if pool is None else np.hstack([_of_pool(pool, "pool", n, None), ones])
         self.whole = self.mean(np.arange(n))
 
     def mean(self, positions, weights=None) -> np.ndarray:
@@ -410,8 +388,8 @@ class _Gradients:
 
 # %% ../../nbs/coreset/07_checks.ipynb #7508039f
 def _weights(weights, k: int | None) -> np.ndarray:
-    weights = _numbers(weights, "weights", (k,))
-    if len(weights) and weights.sum() > 0: return weights
+    weights = as_numbers(weights, "weights", (k,), ", in the order of the subset")
+    if weights.sum() > 0: return weights
     raise ValueError(f"weights sum to {weights.sum():g}; expected a positive sum")
 
 
@@ -430,14 +408,14 @@ def gradient_match(
     if not 2 <= (k := len(chosen)) < n: return _lacks("SEL06", _SOME.format(k, n), 2)
     weights = None if weights is None else _weights(weights, k)
     (value, turn), (null, turns) = gradients.off(chosen, weights), _by_random(gradients.off, n, k, draw).T
-    p, on_course = _p(value, null), bool(turn <= _limit(turns) < 1)
-    def beaten_by_half(): return _p(value, _by_random(gradients.off, n, k // 2, draw)[:, 0]) <= LEVEL
+    p, on_course = p_value(value, null), bool(turn <= critical(turns, LEVEL) < 1)
+    def beaten_by_half(): return p_value(value, _by_random(gradients.off, n, k // 2, draw)[:, 0]) <= LEVEL
     status = "ok" if p > LEVEL else "fail" if not on_course and beaten_by_half() else "warn"
     scale = float(np.linalg.norm(gradients.whole)) or 1.
     why = f"error of the mean gradient, relative to the pool's; {null.mean() / scale:.4g} for random subsets"
     return _found("SEL06", status, _LENGTH if on_course else "", statistic=value / scale, p=p,
-                  threshold=_limit(null) / scale,
-                  evidence={"why": why, "turn": turn, "turn_limit": _limit(turns)})
+                  threshold=critical(null, LEVEL) / scale,
+                  evidence={"why": why, "turn": turn, "turn_limit": critical(turns, LEVEL)})
 
 
 _LENGTH = ("The mean gradient points as the pool's does but is longer or shorter, "
@@ -471,7 +449,7 @@ def weight_waste(
     if len(weights) < 3: return _lacks("SEL07", "two weights cannot waste more than half", 3)
     repaired = _repaired(weights, subset, probs, pool_labels, pool)
     value, draw = float(_effective(weights)), stream(seed, "SEL07")
-    p = _p(-value, -_effective(draw.exponential(size=(DRAWS, len(weights)))))
+    p = p_value(-value, -_effective(draw.exponential(size=(DRAWS, len(weights)))))
     status = "ok" if value >= HALF else "fail" if p <= LEVEL and not repaired else "warn"
     said = {None: "", True: "; they bring the gradient nearer to the pool's",
             False: "; they do not bring the gradient nearer"}
@@ -540,13 +518,13 @@ def _signs(counts, sizes, subsets, importance, pool, generator) -> dict[str, flo
     if subsets is not None: signs["same points in succession"] = _in_succession(subsets, n)
     if importance is not None: signs["rank of importance"] = _in_rank(importance, subsets[-1])
     if subsets is not None and pool is not None:
-        signs["cover"] = _in_cover(_numbers(pool, "pool", (n, None)), subsets[-1], generator)
+        signs["cover"] = _in_cover(_of_pool(pool, "pool", n, None), subsets[-1], generator)
     return {name: float(z) for name, z in signs.items() if z is not None}
 
 
 def _ranked_by(importance, probs, labels: np.ndarray) -> np.ndarray | None:
     "What the selector ranks by, [n]: as given, else the length of the gradient; None without either."
-    if importance is not None: return _numbers(importance, "importance", labels.shape)
+    if importance is not None: return _of_pool(importance, "importance", len(labels))
     if probs is None: return None
     return np.linalg.norm(gradient_features(_predictions(probs, labels), labels), axis=1)
 
@@ -593,11 +571,10 @@ def diagnose(
 
 
 def _first(study, arm):
-    "The first run of `arm` that went well, its config and the labels of its pool."
+    "The first run of `arm` that has a result, its config and the labels of its pool."
     config = study.arms()[arm]
     if config.images: raise ValueError(f"arm {arm!r} trains on images; its picks are not looked at here")
-    run = next((run for run in study.runs(arm).get(arm, ()) if run.result is not None), None)
-    if run is None: raise ValueError(f"arm {arm!r} has no finished run")
+    run = study.first(arm)
     return run, config, split(config.dataset, run.seed, config.n_pool, config.n_test, config.regime).y
 
 
@@ -608,8 +585,7 @@ def _of_run(study, arm):
     epochs = max(round(config.steps * (1 + config.extra)) // -(-size // config.batch),
                  int(given["picked"].sum() / size))
     for finding in (stale_subset(labels, epochs=epochs, **given), random_in_disguise(labels, **given)):
-        why = f"{arm}: {finding.evidence.get('why', '')}"
-        yield replace(finding, evidence={**finding.evidence, "why": why})
+        yield named(finding, arm)
 
 # %% ../../nbs/coreset/07_checks.ipynb #1a5a23e5
 def class_picks(

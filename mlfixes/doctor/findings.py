@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import inspect, json, math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING: import numpy
 
 # %% auto #0
-__all__ = ['STATUSES', 'SCHEMA_VERSION', 'Finding', 'not_applicable', 'Diagnosis', 'Check', 'check', 'checks', 'load_checks']
+__all__ = ['STATUSES', 'SCHEMA_VERSION', 'Finding', 'not_applicable', 'Diagnosis', 'Check', 'check', 'checks', 'as_array',
+           'as_numbers', 'p_value', 'critical', 'named', 'load_checks']
 
 # %% ../../nbs/doctor/00_findings.ipynb #2a612a88
 def _plain(value, name: str):
@@ -233,6 +236,65 @@ def check(
 def checks() -> dict[str, Check]:
     "Code -> check of everything registered so far, sorted by code."
     return dict(sorted(_CHECKS.items()))
+
+# %% ../../nbs/doctor/00_findings.ipynb #c4a244cd
+def as_array(values) -> numpy.ndarray:
+    "`values` as numpy; half precision of torch becomes float32, since numpy has no bfloat16."
+    import numpy as np
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if values.is_floating_point() and values.element_size() < 4: values = values.float()
+    return np.asarray(values)
+
+# %% ../../nbs/doctor/00_findings.ipynb #477e2837
+def as_numbers(
+    values,                         # numpy, torch, pandas or lists
+    name: str,                      # of the input, as the caller knows it
+    shape: tuple[int | None, ...],  # expected; None stands for any length but 0
+    hint: str = "",                 # ends the error, e.g. ", in the order of the pool"
+) -> numpy.ndarray:
+    "`values` as finite floats of the shape; else raises a `ValueError` that names them."
+    import numpy as np
+    array = as_array(values)
+    fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape))
+    if not fits or not array.size or array.dtype.kind not in "fiub":
+        wanted = ", ".join("any" if length is None else str(length) for length in shape)
+        raise ValueError(f"{name} has shape {list(array.shape)} and type {array.dtype}; "
+                         f"expected numbers [{wanted}]{hint}")
+    if bad := int((~np.isfinite(array)).sum()):
+        raise ValueError(f"{name} has {bad} NaN or infinite of {array.size} numbers; expected finite ones")
+    return array.astype(np.promote_types(array.dtype, np.float32))
+
+# %% ../../nbs/doctor/00_findings.ipynb #f230f396
+def p_value(
+    value: float, # the statistic; large is bad
+    null,         # [draws] of it from healthy data
+) -> float:
+    "Share of the null at or above `value`, `value` itself counted in."
+    null = as_numbers(null, "null", (None,))
+    if math.isnan(value): raise ValueError("value is NaN; expected a number to hold against the null")
+    return (1 + int((null >= value).sum())) / (1 + len(null))
+
+
+def critical(
+    null,         # [draws] of the statistic from healthy data
+    level: float, # share of healthy data that may be called bad
+) -> float:
+    "The number above which `p_value` is at most `level`."
+    null = sorted(as_numbers(null, "null", (None,)).tolist())
+    rank = math.floor(level * (1 + len(null)) + 1e-9)   # 1e-9: .29 * 100 is a little less than 29
+    if 1 <= rank <= len(null): return null[-rank]
+    raise ValueError(f"level is {level}; expected 1/{1 + len(null)} or more and below 1, as the null has "
+                     f"{len(null)} draws; draw more to judge at a smaller level")
+
+# %% ../../nbs/doctor/00_findings.ipynb #dad76a33
+def named(
+    finding: Finding, # on one of several things
+    name: str,        # of that thing, e.g. an arm
+) -> Finding:
+    "The finding with the name in front of what its evidence says."
+    said = f"{name}: {finding.evidence.get('why', '')}"
+    return replace(finding, evidence={**finding.evidence, "why": said})
 
 # %% ../../nbs/doctor/00_findings.ipynb #f02407b8
 def load_checks() -> dict[str, Check]:
