@@ -35,8 +35,7 @@ def _lost(worse: int, better: int) -> float:
 _SIGNS_NEEDED = ceil(log(LEVEL) / log(.5))   # samples, all worse, with which `_lost` reaches it
 
 # %% ../../nbs/arcface/05_checks.ipynb #9a62d0b7
-_PROOFS = {"centring": "centring-removes", "scale": "scale-bound-holds", "margin metric": "margin-metric",
-           "low precision": "bf16"}
+_PROOFS = {"centring": "centring-removes", "margin metric": "margin-metric", "low precision": "bf16"}
 
 _ADVICE = {   # code and case: cause, remedy, its proof
     "CLS01": ("All samples get one class or a few: mostly a direction that all embeddings share meets a "
@@ -56,7 +55,7 @@ _ADVICE = {   # code and case: cause, remedy, its proof
     "CLS03 uniform": ("Every sample gets nearly the same probabilities, spread over the classes: scale over "
                       "temperature is too low, or the head has learned nothing.",
                       "Raise scale / temperature to at least scale_bound(n_classes); then see HEAD05.",
-                      "scale"),
+                      None),
     "EMB01": ("The embeddings share one direction that says nothing about identity, so one class can be "
               "nearest to all of them, and similarities are high for any pair.",
               "Centre the embeddings before the head (neck=\"unit-center\" or \"unit-batchnorm\"), "
@@ -68,7 +67,7 @@ _ADVICE = {   # code and case: cause, remedy, its proof
                    None),
     "HEAD01": ("Cosines end at 1, so with this scale over temperature even a perfect head cannot give the "
                "right class a high probability; the loss has a floor.",
-               "Raise scale / temperature to scale_bound(n_classes) or more.", "scale"),
+               "Raise scale / temperature to scale_bound(n_classes) or more.", None),
     "HEAD02": ("The accuracy is computed from logits that were lowered at the true class.",
                "Compute it from head.logits(emb), which takes no labels.", "margin metric"),
     "HEAD03": ("Cosines close to 1 differ by less than the number type resolves, so rounding picks "
