@@ -541,11 +541,11 @@ def reach_figure(
     from mlfixes.bench.plots import arm_color, figure
     fig = Figure(figsize=(6.4, 3), layout="constrained")
     ax, scales = fig.subplots(), np.geomspace(.5, 64, 120)
-    for count in counts:
+    for count, height in zip(counts, np.linspace(.8, .25, len(counts))):
         reach = [max_probability(count, s) for s in scales]
         ax.plot(scales, reach, color=arm_color("" if count != 518 else "baseline"),
                 lw=2 if count == 518 else 1.2)
-        near = int(np.searchsorted(reach, .75))
+        near = int(np.searchsorted(reach, height))
         ax.annotate(f"{count:,}", (scales[near], reach[near]), (-3, 3), textcoords="offset points",
                     ha="right", fontsize=8)
     for s, name, where in ((2, "documented fix\n(8 / 4)", (-8, 14)), (16, "corrected", (6, -16)),

@@ -107,7 +107,7 @@ def target_text(claim: Claim, unit: str = "") -> str:
     at_least = "\N{GREATER-THAN OR EQUAL TO}"
     text = {"gain": f"{at_least} {claim.target}", "ratio": f"{at_least} {claim.target} times",
             "superiority": "> 0", "noninferiority": f"> \N{MINUS SIGN}{claim.margin}",
-            "level": f"reaches {claim.target}", "range": f"{claim.target} to {claim.high}",
+            "level": f"reaches {claim.target or 0:.4g}", "range": f"{claim.target} to {claim.high}",
             "trend": f"{at_least} {claim.target or 0} a step",
             "reproduction": f"{claim.target} \N{PLUS-MINUS SIGN} {claim.margin}"}.get(claim.kind, "")
     return f"{text} {unit}".strip() if text and claim.kind != "ratio" else text
