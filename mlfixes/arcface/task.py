@@ -430,7 +430,8 @@ _FEW = {arm: 5 for arm in _ARMS if "stage 1" in arm or "nothing" in arm
         or any(f"rho {rho:g}" == arm.partition(", ")[2] for rho in RHOS)}
 _FEW |= {arm: 2 for arm in _ARMS if "two stages" in arm}   # three minutes each: to be seen, not to be judged
 # words in the names of arms that are not in `quick`
-_SLOW = ("characters", "stage", "nothing", "rho", "best rate", "CosFace", "AdaFace", "scale from", "+batch")
+_SLOW = ("characters", "stage", "nothing", "rho", "best rate", "CosFace", "AdaFace", "AdaCos", "scale from",
+         "+batch", "without temperature", "scale 2")
 _QUICK = tuple(arm for arm in ("baseline", "documented", *_ARMS) if not any(word in arm for word in _SLOW))
 
 task = Task("arcface", "An ArcFace head predicted one class for everything: do its documented fixes mend it?",
