@@ -68,8 +68,8 @@ def test_an_edited_record_is_found(tmp_path):
     folder = RECORDS[0]
     saved, frame = json.loads((folder / "verdicts.json").read_text()), pd.read_csv(folder / "runs.csv")
     task = find_task(folder.name)
-    metric = next(iter(task.metrics))
-    row = frame[(frame.arm == "documented") & (frame.metric == metric)].index[0]
+    claim = next(claim for claim in task.claims if claim.paired and claim.transferable)
+    row = frame[(frame.arm == claim.arm) & (frame.metric == claim.metric)].index[0]
     frame.loc[row, "value"] += 1
     derived = [v.to_dict() for v in judge_claims(task, frame, saved["data"], saved["seeds"],
                                                  saved.get("seeds_by_arm"), task.configs(saved["profile"]))]
