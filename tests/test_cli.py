@@ -202,7 +202,7 @@ def test_a_family_of_another_package_and_a_failed_run(mlfixes, tmp_path):
     (info / "entry_points.txt").write_text("[mlfixes.families]\nguest = guest:task\n")
     env = {"PYTHONPATH": str(package)}
     assert [line.split()[0]
-            for line in mlfixes("list", **env).stdout.splitlines()[1:]] == ["coreset", "guest"]
+            for line in mlfixes("list", **env).stdout.splitlines()[1:]] == ["arcface", "coreset", "guest"]
     done = mlfixes("report", "guest", "--store", tmp_path / "runs.sqlite", **env)
     fails(done, "1 run failed", "guest: 2 claims: 1 confirmed, 1 inconclusive", code=1)
     folder = (mlfixes.folder / done.stdout.strip()).parent

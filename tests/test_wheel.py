@@ -49,7 +49,7 @@ def test_wheel_works_in_an_empty_folder(wheel, tmp_path):
     where = subprocess.run([str(python), "-c", "import mlfixes; print(mlfixes.__file__)"], cwd=empty,
                            capture_output=True, text=True).stdout
     assert where.startswith(str(own))
-    assert run("list").stdout.splitlines()[1].startswith("coreset")
+    assert run("list").stdout.splitlines()[2].startswith("coreset")
     done = run("report", "coreset")
     assert done.returncode == 0, done.stderr
     assert (empty / done.stdout.strip()).exists()
