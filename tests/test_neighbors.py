@@ -4,11 +4,12 @@ import subprocess, sys
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
 from mlfixes.temi.neighbors import METRICS, check_neighbors, knn_accuracy, knn_graph, mutual, purity
 
-quick = settings(deadline=None, max_examples=60, derandomize=True)
+quick = settings(deadline=None, max_examples=40, derandomize=True)
 KINDS = ("cloud", "grid", "copies", "outlier", "offset", "sorted")
 
 
@@ -42,7 +43,7 @@ def table(X, metric):
     "Similarities of all pairs, [n, n], in 64 bits; -inf for a point and itself."
     X = X.astype(float)
     if metric == "cosine": X = X / np.linalg.norm(X, axis=1, keepdims=True)
-    near = X @ X.T if metric != "euclidean" else -((X[:, None] - X) ** 2).sum(2)
+    near = X @ X.T if metric != "euclidean" else -cdist(X, X, "sqeuclidean")
     np.fill_diagonal(near, -np.inf)
     return near
 
@@ -102,7 +103,7 @@ def test_the_order_of_the_points_changes_no_similarity(X, share, metric, seed):
     k, order = at(share, len(X)), np.random.default_rng(seed).permutation(len(X))
     graph, mixed = knn_graph(X, k, metric), knn_graph(X[order], k, metric)
     np.testing.assert_array_equal(mixed.similarity, graph.similarity[order])
-    ties = (np.diff(graph.similarity, axis=1, append=-np.inf) == 0).any(1)
+    ties = (np.diff(graph.similarity, axis=1) == 0).any(1)
     if k < len(X) - 1: ties |= knn_graph(X, k + 1, metric).similarity[:, -1] == graph.similarity[:, -1]
     clear = ~ties[order]                         # where there is one answer, it is the same one
     np.testing.assert_array_equal(order[mixed.index[clear]], graph.index[order][clear])
@@ -122,12 +123,10 @@ def test_a_power_of_two_changes_no_bit(X, share, metric, power):
 @pytest.mark.parametrize("metric", METRICS)
 def test_many_points_and_wide_rows(kind, metric):
     "Bars rise, lists fill up and are thinned out many times."
-    X = points(1, 3000, 96, kind)
-    for k in (1, 30, 500): same(knn_graph(X, k, metric, 256), knn_graph(X, k, metric, 1111))
-    near = table(X[:, :], metric) if metric != "euclidean" else None
-    if near is not None:
-        best = -np.partition(-near, 29, axis=1)[:, 29]
-        np.testing.assert_allclose(knn_graph(X, 30, metric).similarity[:, -1], best, rtol=1e-6, atol=1e-7 * abs(best).max())
+    X = points(1, 1500, 96, kind)
+    for k in (1, 30, 300): same(knn_graph(X, k, metric, 256), knn_graph(X, k, metric, 700))
+    best = -np.partition(-table(X, metric), 29, axis=1)[:, 29]
+    np.testing.assert_allclose(knn_graph(X, 30, metric).similarity[:, -1], best, rtol=1e-6, atol=1e-7 * abs(best).max())
 
 
 def test_the_input_is_not_changed_and_a_graph_is_made_again():

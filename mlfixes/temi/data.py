@@ -538,7 +538,8 @@ def _class_tokens(transformers, images, model, batch, device, progress) -> np.nd
             some = [_rgb(image) for image in images[start:start + batch]]
             tokens = network(**processor(some, return_tensors="pt").to(device)).last_hidden_state
             if tokens.ndim != 3:
-                raise ValueError(f"{model} gives {list(tokens.shape)}; expected [n, tokens, d] of a transformer")
+                raise ValueError(f"{model} gives {list(tokens.shape)}; "
+                                 "expected the [n, tokens, d] of a transformer")
             parts.append(tokens[:, 0].float().cpu().numpy())
             bar.update(len(some))
     return np.concatenate(parts)

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import math
-from itertools import combinations
+from functools import partial
+from itertools import combinations, pairwise
 from numbers import Integral, Real
 
 import numpy as np
@@ -22,7 +23,7 @@ __all__ = ['WIDTHS', 'REFERENCE_D', 'Heads', 'follow', 'instance_weight', 'mispl
            'ensemble', 'agreement', 'cluster_scores']
 
 # %% ../../nbs/temi/03_heads.ipynb #758026c0
-WIDTHS = dict(linear=(), mlp=(2048,), bottleneck=(512, 256))   # of the hidden layers, for `REFERENCE_D` inputs
+WIDTHS = dict(linear=(), mlp=(2048,), bottleneck=(512, 256))   # of hidden layers, for `REFERENCE_D` inputs
 REFERENCE_D = 768
 
 
@@ -48,11 +49,21 @@ def _streams(seed: int, n_heads: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(int(s)) for s in seeds]
 
 
-def _normal(*shape, generator): return nn.init.trunc_normal_(torch.empty(shape), std=.02, generator=generator)
+def _drawn(streams: list[torch.Generator], kind: str, inputs: int, *shape: int) -> nn.Parameter:
+    "[H, *shape]: normal, sd .02, for the bottleneck; else uniform, up to 1 / sqrt(inputs)."
+    def draw(stream):
+        if kind == "bottleneck": return nn.init.trunc_normal_(torch.empty(shape), std=.02, generator=stream)
+        return torch.empty(shape).uniform_(-1, 1, generator=stream) / inputs**.5
+    return nn.Parameter(torch.stack([draw(stream) for stream in streams]))
 
 
-def _uniform(fan_in: int):
-    return lambda *shape, generator: torch.empty(shape).uniform_(-1, 1, generator=generator) / fan_in**.5
+def _mask(z: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
+    "What to multiply `z` with: 0 for dropped units, else the number that keeps the mean."
+    fours = torch.empty(-(-z.numel() // 4), dtype=torch.int64, device=z.device)
+    bits = fours.random_(-2**63, None, generator=generator).view(torch.int16)   # a draw serves four units
+    drop = round(dropout * 2**16)
+    kept = bits[:z.numel()].view(z.shape) >= drop - 2**15
+    return kept.to(z.dtype).mul_(2**16 / (2**16 - drop))
 
 # %% ../../nbs/temi/03_heads.ipynb #8a1535d3
 class Heads(nn.Module):
@@ -72,21 +83,19 @@ class Heads(nn.Module):
         self.d, self.n_clusters = _whole(d, 1, "d"), _whole(n_clusters, 1, "n_clusters")
         self.n_heads, self.kind = _whole(n_heads, 1, "n_heads"), kind
         self.widths, self.dropout = _widths(d, kind, hidden, bottleneck), dropout
-        if not (isinstance(dropout, Real) and 0 <= dropout < 1):
-            raise ValueError(f"dropout is {dropout!r}; expected a share, from 0 up to but not including 1")
+        if not (isinstance(dropout, Real) and 0 <= dropout <= .99):
+            raise ValueError(f"dropout is {dropout!r}; expected a share of the units, from 0 to .99")
         self._start(_streams(_whole(seed, 0, "seed"), self.n_heads))
         self.draw = torch.Generator().manual_seed(int(seed))
 
     def _start(self, streams: list[torch.Generator]):
         "Makes and draws all parameters."
         sizes, gained = [self.d, *self.widths, self.n_clusters], self.kind == "bottleneck"
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for inputs, outputs in zip(sizes, sizes[1:]):
-            draw = _normal if gained else _uniform(inputs)
-            drawn = lambda *shape: nn.Parameter(torch.stack([draw(*shape, generator=g) for g in streams]))
-            self.weights.append(drawn(outputs, inputs))
-            if not gained: self.biases.append(drawn(outputs))
-            elif len(self.weights) < len(sizes) - 1: self.biases.append(nn.Parameter(torch.zeros(self.n_heads, outputs)))
+        drawn = partial(_drawn, streams, self.kind)
+        self.weights = nn.ParameterList(drawn(i, o, i) for i, o in pairwise(sizes))
+        if gained: biases = (torch.zeros(self.n_heads, width) for width in self.widths)   # the last has none
+        else: biases = (drawn(i, o) for i, o in pairwise(sizes))
+        self.biases = nn.ParameterList(biases)
         if gained: self.gain = nn.Parameter(torch.ones(self.n_heads, self.n_clusters, 1))
         if self.kind == "mlp": self.norm = nn.BatchNorm1d(self.n_heads * self.widths[0])
 
@@ -99,7 +108,7 @@ class Heads(nn.Module):
         z = F.linear(x, self.weights[0].flatten(0, 1), self.biases[0].flatten())   # [B, H * width]
         if self.kind == "mlp": z = self.norm(z)
         if self.widths: z = F.gelu(z)
-        if self.kind == "mlp" and self.training: z = self._drop(z)
+        if self.kind == "mlp" and self.training and self.dropout: z = self._drop(z)
         z = z.unflatten(1, (self.n_heads, -1)).transpose(0, 1)
         for weight, bias in zip(self.weights[1:], self.biases[1:]):
             z = torch.baddbmm(bias[:, None], z, weight.mT)
@@ -111,15 +120,13 @@ class Heads(nn.Module):
             given = f"a tensor of shape {tuple(x.shape)}" if torch.is_tensor(x) else type(x).__name__
             raise ValueError(f"the heads were given {given}; expected a tensor of embeddings [B, {self.d}]")
         if self.kind == "mlp" and self.training and len(x) < 2: raise ValueError(
-            f"a batch of {len(x)} in training; expected 2 samples or more, for batch norm needs their spread: "
+            f"a batch of {len(x)} in training; expected 2 or more, for batch norm needs their spread: "
             "drop the last, incomplete batch, or call `eval()` to predict")
 
     def _drop(self, z: Tensor) -> Tensor:
-        "`z` with dropped units, by a mask that one number of `draw` decides, on whatever device."
-        if not self.dropout: return z
+        "`z` with units dropped, by a mask that one number of `draw` decides on whatever device."
         seed = int(torch.randint(2**62, (), generator=self.draw))
-        chosen = torch.Generator(z.device).manual_seed(seed)
-        return z * torch.empty_like(z).bernoulli_(1 - self.dropout, generator=chosen).div_(1 - self.dropout)
+        return z * _mask(z, self.dropout, torch.Generator(z.device).manual_seed(seed))
 
     def start_at(
         self,
@@ -131,7 +138,7 @@ class Heads(nn.Module):
             f"{self.kind!r} heads cannot start at centroids; expected linear ones: Heads(..., kind='linear')")
         centroids, shape = torch.as_tensor(centroids), tuple(self.weights[0].shape)
         if tuple(centroids.shape) != shape or not torch.isfinite(centroids).all(): raise ValueError(
-            f"centroids of shape {tuple(centroids.shape)}; expected {shape}, one set for each head, and finite")
+            f"centroids have shape {tuple(centroids.shape)}; expected {shape}, one set a head, and finite")
         if not (isinstance(sharpness, Real) and 0 < sharpness < math.inf):
             raise ValueError(f"sharpness is {sharpness!r}; expected a positive number")
         with torch.no_grad():
@@ -185,7 +192,7 @@ def misplaced_weight(
     p1: Tensor, # [H, B, C] probabilities for samples
     p2: Tensor  # [H, B, C] those for the same samples
 ) -> Tensor:    # [B], of sum 1
-    "What the document's code weighs with: agreement of different heads on raw ids, over its sum in the batch."
+    "The document's weights: agreement of different heads on raw ids, over its sum in the batch."
     p1, p2 = _views(p1, p2, least_heads=2)
     across = (p1.sum(0) * p2.sum(0)).sum(-1) - (p1 * p2).sum((0, -1))   # all pairs of heads less h = h'
     return across / across.sum()   # over H (H - 1) too, which cancels
@@ -211,7 +218,7 @@ def raw_vote(
     labels: np.ndarray, # [H, n] cluster ids of every head
     n_clusters: int
 ) -> np.ndarray:        # [n]
-    "The id that most heads say, ties to the lowest: the document's vote, which takes ids of heads for the same."
+    "The id that most heads say, ties to the lowest: the document's vote, as if ids were shared."
     labels = _labels(labels, n_clusters, "H, n")
     counts = np.zeros((labels.shape[1], n_clusters), np.int64)
     for head in labels: counts[np.arange(len(head)), head] += 1
@@ -246,7 +253,8 @@ def ensemble(
     "Mean probabilities of the heads under the reference's names."
     p = np.asarray(p)
     if p.ndim != 3 or not p.size or p.dtype.kind != "f" or not ((p > -1e-3) & (p < 1.001)).all():
-        raise ValueError(f"p has shape {p.shape} and holds {p.dtype}; expected probabilities [H, n, C], finite, not none")
+        raise ValueError(
+            f"p has shape {p.shape} and holds {p.dtype}; expected probabilities [H, n, C], finite, not none")
     chosen, total = p[_reference(reference, len(p))], np.zeros_like(p[0])
     for head in p: total[:, _naming(_overlap(head, chosen))] += head
     return total / len(p)
@@ -259,11 +267,11 @@ def _overlap(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/temi/03_heads.ipynb #4a8f7d3d
 def _nmi(table: np.ndarray) -> float:
-    "Mutual information over the mean entropy of two labellings, from how often they meet; 1 for two constants."
+    "Mutual information over the mean entropy of two labellings, from how often they meet."
     joint = table / table.sum()
     entropy = lambda p: -(p[p > 0] * np.log(p[p > 0])).sum()
     rows, columns, both = (entropy(p) for p in (joint.sum(1), joint.sum(0), joint))
-    return (rows + columns - both) / ((rows + columns) / 2) if rows + columns > 0 else 1.
+    return 2 * (rows + columns - both) / (rows + columns) if rows + columns > 0 else 1.   # two constants agree
 
 
 def agreement(

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas, torch
 
 # %% auto #0
-__all__ = ['METRICS', 'SMALLEST', 'ROOM', 'SLACK', 'SHORTEST', 'Neighbors', 'knn_graph', 'check_neighbors', 'purity',
-           'knn_accuracy', 'mutual']
+__all__ = ['METRICS', 'SMALLEST', 'ROOM', 'SLACK', 'SHORTEST', 'SHORTEST_COSINE', 'Neighbors', 'knn_graph', 'check_neighbors',
+           'purity', 'knn_accuracy', 'mutual']
 
 # %% ../../nbs/temi/01_neighbors.ipynb #13138370
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ def _points(X, metric: str) -> np.ndarray:
 ROOM = 64            # candidates beyond k that a point may collect before they are thinned out
 SLACK = 64           # roundings besides those of the product, generously: of copies, constants and comparisons
 SHORTEST = 2. ** -45 # rows shorter than this share of the longest count as so long, lest errors underflow
+SHORTEST_COSINE = .3 # and here, lest they lie below the rounding of rows of length 1 before they are centred
 
 
 class _Search(NamedTuple):
@@ -89,7 +90,7 @@ class _Search(NamedTuple):
     distances: bool    # whether similarities are negative squared distances
     k: int
     reach: np.ndarray  # [n] float32 length of a row in `_copy`
-    half: np.ndarray   # [n] float32 half its square (euclidean), or 0
+    half: np.ndarray   # [n] float32 half its square, or 0 (dot)
     error: np.float32  # of a product, for rows of length 1
     index: np.ndarray  # [n, k + room] int32 candidates
     value: np.ndarray  # [n, k + room] float32 their products, less their `half`
@@ -97,12 +98,21 @@ class _Search(NamedTuple):
     bar: np.ndarray    # [n] float32 what a candidate must reach
 
 
+def _lengths(Z) -> np.ndarray: return np.sqrt(np.einsum("ij,ij->i", Z, Z, dtype=float))   # [n] float64
+
+
+def _centre(Z): Z -= Z.mean(0, dtype=float).astype(np.float32)
+
+
 def _copy(X, metric) -> tuple[np.ndarray, np.ndarray]:
-    "The rows that are multiplied, [n, d] float32, centred (euclidean) and scaled, and the scales, [n] float64."
-    if metric == "euclidean": X = X - X.mean(0, dtype=float).astype(np.float32)
-    length = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=float))
-    scale = 1 / length if metric == "cosine" else np.full(len(X), 2. ** -np.floor(np.log2(length.max())))
-    return X * scale[:, None].astype(np.float32), scale
+    "The rows that are multiplied, [n, d] float32, scaled and (but for dot) centred, and the scales, [n] float64."
+    scale = 1 / _lengths(X) if metric == "cosine" else np.ones(len(X))
+    Z = X * scale[:, None].astype(np.float32)
+    if metric != "dot": _centre(Z)
+    if metric != "cosine":
+        scale *= 2. ** -np.floor(np.log2(_lengths(Z).max()))
+        Z *= np.float32(scale[0])
+    return Z, scale
 
 
 def _slices(n, size) -> list[slice]: return [slice(at, min(at + size, n)) for at in range(0, n, size)]
@@ -111,14 +121,15 @@ def _slices(n, size) -> list[slice]: return [slice(at, min(at + size, n)) for at
 def _search(X, k, metric) -> tuple[_Search, np.ndarray]:
     "A search that nobody has been offered to yet, and the rows to multiply."
     Z, scale = _copy(X, metric)
-    square = np.einsum("ij,ij->i", Z, Z, dtype=float)
     if metric == "cosine" and np.ptp(Z, axis=0).max() < 2**-20: raise ValueError(
         f"all {len(X):,} rows of X point the same way; expected points with different directions: "
         "was the encoder's output constant?")
-    half = square / 2 if metric == "euclidean" else 0 * square
+    length = _lengths(Z)
+    half = 0 * length if metric == "dot" else length**2 / 2
+    reach = np.maximum(length, SHORTEST_COSINE if metric == "cosine" else SHORTEST)
     room = min(k + max(ROOM, k // 2), len(X))
-    return _Search(X, scale, metric == "euclidean", k, np.maximum(square**.5, SHORTEST).astype(np.float32),
-                   half.astype(np.float32), np.float32((X.shape[1] + SLACK) * 1.01 * 2**-24),
+    return _Search(X, scale, metric == "euclidean", k, reach.astype(np.float32), half.astype(np.float32),
+                   np.float32((X.shape[1] + SLACK) * 1.01 * 2**-24),
                    np.zeros((len(X), room), np.int32), np.empty((len(X), room), np.float32),
                    np.zeros(len(X), np.int64), np.full(len(X), np.float32(-np.inf))), Z
 
@@ -200,11 +211,13 @@ def _thin(s, i):
 def _settle(s, i):
     "Drops all candidates of point `i` but the `k` nearest so far."
     index, value, m, left = s.index[i], s.value[i], s.count[i], 0
-    near = np.empty(m)
+    near, level, ties, nearer = np.empty(m), np.empty(m), 0, 0
     _similarities(s, i, near)
     least = _kth(near.copy(), s.k)
-    level = np.array([-np.float64(index[e]) for e in range(m) if near[e] == least])
-    last = -_kth(level, s.k - (near > least).sum())   # of the equally near, the first ones stay
+    for e in range(m):
+        if near[e] == least: level[ties], ties = -index[e], ties + 1
+        elif near[e] > least: nearer += 1
+    last = -_kth(level[:ties], s.k - nearer)   # of the equally near, the first ones stay
     for e in range(m):
         if near[e] > least or near[e] == least and index[e] <= last:
             index[left], value[left], left = index[e], value[e], left + 1
@@ -233,8 +246,6 @@ def _offer(products, top, first, s):
     w, one, room = products.shape[1], np.float32(1), s.index.shape[1]
     slack, half = s.error * s.reach[first:first + w], (one - s.error) * s.half[first:first + w]
     index, value, count, bar, raw, theirs = s.index, s.value, s.count, s.bar, s.half, s.bar[first:first + w]
-    hit = np.zeros(64, np.bool_)
-    words = hit.view(np.uint64)
     for r in range(len(products)):
         i = top + r
         reach, own = s.reach[i], (one - s.error) * raw[i]
@@ -246,20 +257,15 @@ def _offer(products, top, first, s):
                 some |= np.int32(best >= mine + h[t]) | np.int32(best >= b[t] + own)
             if some == 0: continue
             for t in range(len(v)):
-                best = v[t] + reach * a[t]
-                hit[t] = (best >= mine + h[t]) | (best >= b[t] + own)
-            for word in range(8):
-                if words[word] == 0: continue
-                for t in range(8 * word, min(8 * word + 8, len(v))):
-                    j, best = first + at + t, v[t] + reach * a[t]
-                    if best >= mine + h[t]:
-                        m = count[i]
-                        index[i, m], value[i, m], count[i] = j, v[t] - raw[j], m + 1
-                        if m + 1 == room: _make_room(s, i)
-                    if best >= b[t] + own:
-                        m = count[j]
-                        index[j, m], value[j, m], count[j] = i, v[t] - raw[i], m + 1
-                        if m + 1 == room: _make_room(s, j)
+                j, best = first + at + t, v[t] + reach * a[t]
+                if best >= mine + h[t]:
+                    m = count[i]
+                    index[i, m], value[i, m], count[i] = j, v[t] - raw[j], m + 1
+                    if m + 1 == room: _make_room(s, i)
+                if best >= b[t] + own:
+                    m = count[j]
+                    index[j, m], value[j, m], count[j] = i, v[t] - raw[i], m + 1
+                    if m + 1 == room: _make_room(s, j)
 
 # %% ../../nbs/temi/01_neighbors.ipynb #37081a8b
 def _round(blocks, apart, odd) -> list[tuple[slice, slice]]:
@@ -290,7 +296,7 @@ def _sorted(near, index) -> np.ndarray:
     "Positions within each row of `near`, [b, m] float32, from the largest down; ties go to the lower `index`."
     bits = (near + np.float32(0)).view(np.int32)   # -0 becomes 0
     rising = bits ^ (bits >> 31 & 0x7FFFFFFF)      # integers in the order of the floats
-    return np.argsort((~rising).astype(np.int64) << 32 | index, axis=1)
+    return np.argsort((~rising).astype(np.int64) << 32 | 0 * index, axis=1)
 
 
 def _results(search) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:

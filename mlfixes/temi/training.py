@@ -17,8 +17,8 @@ from .neighbors import check_neighbors
 from .start import mutual_pairs, smooth, spherical_kmeans, unit
 
 # %% auto #0
-__all__ = ['log', 'SCHEMA', 'Settings', 'rate', 'checked', 'scale_of', 'Trainer', 'answer', 'CheckpointError', 'save', 'restore',
-           'train', 'tensorboard']
+__all__ = ['PUBLISHED', 'OURS', 'log', 'SCHEMA', 'Settings', 'rate', 'checked', 'scale_of', 'Trainer', 'answer',
+           'CheckpointError', 'save', 'restore', 'train', 'tensorboard']
 
 # %% ../../nbs/temi/05_training.ipynb #8bae65f6
 _CHOICES = dict(loss=("clamped", "replacement", "temi", "scan"), regulariser=("none", "sample", "marginal"),
@@ -39,7 +39,7 @@ class Settings:
     head: str = "linear"           # or "mlp", "bottleneck": see `mlfixes.temi.heads.Heads`
     hidden: int = 0                # width of its hidden layer; 0: in proportion to the embedding
     bottleneck: int = 0            # width of its last layer but one, where it has one; 0: in proportion
-    heads: int = 4
+    heads: int = 3
     pairs: str = "same"            # an item is its own partner; or "all" neighbours, or "mutual" ones
     k: int = 10                    # neighbours that partners are drawn from
     weight: str = "misplaced"      # of an item in the loss; or "pairs", as published, or "none"
@@ -66,6 +66,12 @@ class Settings:
         if min(self.epochs, self.heads, self.k) < 1 or self.batch < 2 or self.lr < 0:
             raise ValueError(f"epochs={self.epochs}, heads={self.heads}, k={self.k}, batch={self.batch}, "
                              f"lr={self.lr}; expected at least 1, 1, 1 and 2, and a rate that is not negative")
+
+# %% ../../nbs/temi/05_training.ipynb #b390f177
+PUBLISHED = dict(loss="temi", head="bottleneck", pairs="all", weight="pairs", min_lr=1e-4, weight_decay=1e-4,
+                 schedule="steps", clip=0., answer="lowest loss")
+OURS = dict(loss="temi", pairs="mutual", weight="pairs", lr=3e-3, min_lr=0., weight_decay=0., warmup=0,
+            schedule="steps", epochs=40, clip=0., scaling="unit", start="smooth k-means", answer="aligned")
 
 # %% ../../nbs/temi/05_training.ipynb #d3e5a556
 def rate(
