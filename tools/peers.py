@@ -1,11 +1,14 @@
-"""This package against other libraries: `python tools/peers.py coreset|arcface [--full] [--record FILE]`.
+"""This package against other libraries: `python tools/peers.py coreset|arcface|temi [--full] [--record FILE]`.
 
 Every cell is one library at one size, in its own process, on one thread.
 coreset: selects `k` of `n` points (d = 32, fixed clouds). Loading libraries and compiling loops is told
 apart; kernel and greedy search count together. All get the same formula: similarity = largest distance -
 distance. The objective is scored by numpy code that none runs.
 arcface: forward and backward of a margin head (128 embeddings of 512, s = 64, m = .5), median over steps.
-Loss and gradients are held against 64-bit numpy code that none runs."""
+Loss and gradients are held against 64-bit numpy code that none runs.
+temi: the 50 nearest neighbours of every point by cosine, exactly (n points of 768 in 100 clouds); scaling to
+length 1 counts. `agree` is the share found of the neighbours of 2,000 points, by 64-bit numpy code that none
+runs."""
 import argparse, json, math, os, resource, subprocess, sys, tempfile, time
 from contextlib import suppress
 from pathlib import Path
@@ -19,11 +22,18 @@ HEADS = ("mlfixes", "mlfixes sampled", "mlfixes sampled, dense gradient", "pytor
          "plain autograd", "three products")
 CLASSES = ((518,), (10_000,), (100_000,))
 BATCH, WIDTH, SCALE, MARGIN = 128, 512, 64., .5
+GRAPHS = ("mlfixes", "faiss flat", "faiss flat, AVX-512", "scikit-learn brute", "torch blocks")
+PAIRS = ((5_000, 768, 50), (20_000, 768, 50))   # n, d, k
+MANY = (50_000, 768, 50)
+# faiss-cpu brings a BLAS older than some processors and takes its slowest kernels there; this names fast ones
+SETTINGS = {"faiss flat, AVX-512": {"OPENBLAS_CORETYPE": "SKYLAKEX"}}
 COLUMNS = dict(
     coreset=["library", "n", "k", "run", "cpu_seconds", "wall_seconds", "load_seconds", "peak_mb", "extra_mb",
              "objective", "cost", "status"],
     arcface=["library", "n_classes", "run", "cpu_ms", "wall_ms", "load_seconds", "peak_mb", "extra_mb",
-             "loss", "loss_error", "emb_gradient_error", "weight_gradient_error", "status"])
+             "loss", "loss_error", "emb_gradient_error", "weight_gradient_error", "status"],
+    temi=["library", "n", "d", "k", "run", "cpu_seconds", "wall_seconds", "load_seconds", "peak_mb", "extra_mb",
+          "agree", "status"])
 
 
 def clouds(n, d=32, seed=0):
@@ -246,14 +256,90 @@ def one_step(library, n_classes):
     return row | dict(loss=round(loss.item(), 6)) | off
 
 
-ONE = dict(coreset=one_selection, arcface=one_step)
+def unit(X):
+    import numpy as np
+    return X / np.linalg.norm(X, axis=1, keepdims=True)
+
+
+def our_graph():
+    from mlfixes.temi.neighbors import knn_graph
+    knn_graph(clouds(64), 4)   # compiles, or loads from the cache
+    return lambda X, k: knn_graph(X, k).index
+
+
+def faiss_graph():
+    "The flat index; a point is among its own neighbours, so one more is asked for."
+    import faiss
+    faiss.omp_set_num_threads(1)
+
+    def graph(X, k):
+        X = unit(X)
+        index = faiss.IndexFlatIP(X.shape[1])
+        index.add(X)
+        return index.search(X, k + 1)[1]
+    return graph
+
+
+def sklearn_graph():
+    from sklearn.neighbors import NearestNeighbors
+    return lambda X, k: NearestNeighbors(n_neighbors=k, algorithm="brute", metric="cosine").fit(X).kneighbors(
+        return_distance=False)
+
+
+def torch_graph():
+    "As many write it by hand: 1,024 rows at a time against all, and the largest."
+    import torch
+    torch.set_num_threads(1)
+
+    def graph(X, k):
+        X = torch.from_numpy(unit(X))
+        return torch.cat([torch.topk(rows @ X.T, k + 1).indices for rows in X.split(1024)]).numpy()
+    return graph
+
+
+def found(index, X, k, sample=2000):
+    "Share of the `k` nearest points of some that are in their rows of `index`, in 64 bits."
+    import numpy as np
+    X = unit(X.astype(float))
+    some = np.linspace(0, len(X) - 1, min(sample, len(X))).astype(int)
+    shares = []
+    for rows in np.array_split(some, len(some) // 200 + 1):
+        near = X[rows] @ X.T
+        near[range(len(rows)), rows] = -np.inf
+        true = np.argpartition(-near, k, axis=1)[:, :k]
+        shares += [len(np.intersect1d(a, b)) / k for a, b in zip(index[rows], true)]
+    return float(np.mean(shares))
+
+
+def one_graph(library, n, d, k):
+    "Measures one cell of `temi` that finds neighbours, in this process."
+    began, X = time.process_time(), clouds(n, d)
+    maker = {"mlfixes": our_graph, "faiss": faiss_graph, "scikit-learn": sklearn_graph, "torch": torch_graph}
+    graph = maker[library.partition(" ")[0]]()
+    loaded = time.process_time() - began
+    forget_peak()
+    before, wall, cpu = peak(), time.perf_counter(), time.process_time()
+    index = graph(X, k)
+    cpu, wall, after = time.process_time() - cpu, time.perf_counter() - wall, peak()
+    return dict(cpu_seconds=round(cpu, 3), wall_seconds=round(wall, 3), load_seconds=round(loaded, 2),
+                peak_mb=round(after), extra_mb=round(after - before), agree=round(found(index, X, k), 7), status="ok")
+
+
+KINDS = dict.fromkeys(GRAPHS, one_graph)   # of temi: what a library is measured at
+
+
+def one_of_temi(library, *size): return KINDS[library](library, *size)
+
+
+ONE = dict(coreset=one_selection, arcface=one_step, temi=one_of_temi)
 
 
 def cell(family, library, size, run, limit):
     "One row: the cell in a process of its own, stopped after `limit` seconds."
     begin = dict(zip(COLUMNS[family], (library, *size, run)))
     with tempfile.TemporaryDirectory() as empty:
-        env = {**os.environ, **THREADS, **({"NUMBA_CACHE_DIR": empty} if library.endswith("cold") else {})}
+        env = {**os.environ, **THREADS, **SETTINGS.get(library, {}),
+               **({"NUMBA_CACHE_DIR": empty} if library.endswith("cold") else {})}
         call = [sys.executable, __file__, family, "--one", library, *map(str, size)]
         try: done = subprocess.run(call, capture_output=True, text=True, timeout=limit, env=env)
         except subprocess.TimeoutExpired: return {**begin, "status": f"over {limit} s"}
@@ -278,17 +364,18 @@ def main():
     parser.add_argument("family", choices=COLUMNS)
     parser.add_argument("--one", nargs="+", metavar=("LIBRARY", "SIZE"), help="measure one cell right here")
     parser.add_argument("--full", action="store_true",
-                        help=f"coreset: also n, k = {HUGE}, sparse only, one run")
+                        help=f"coreset: also n, k = {HUGE}, sparse only, one run; temi: also n, d, k = {MANY}")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--limit", type=int, default=600, help="seconds after which a cell is stopped")
     parser.add_argument("--record", type=Path, help="write the table to this file")
     args = parser.parse_args()
-    if args.full and args.family != "coreset": parser.error("--full is for coreset")
+    if args.full and args.family == "arcface": parser.error("--full is for coreset and temi")
     if args.one: return print(json.dumps(ONE[args.family](args.one[0], *map(int, args.one[1:]))))
     import pandas as pd
-    sizes, libraries = dict(coreset=(SIZES, SELECTORS), arcface=(CLASSES, HEADS))[args.family]
+    sizes, libraries = dict(coreset=(SIZES, SELECTORS), arcface=(CLASSES, HEADS),
+                            temi=(PAIRS + (MANY,) * args.full, GRAPHS))[args.family]
     table = measure(args.family, sizes, libraries, args.runs, args.limit)
-    if args.full:
+    if args.full and args.family == "coreset":
         huge = measure("coreset", [HUGE], ["mlfixes sparse", "random"], 1, 3600)
         table = pd.concat([table, huge], ignore_index=True)
     table.to_csv(args.record or sys.stdout, index=False)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClusterMixin
@@ -19,6 +20,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..bench.task import known
 from .neighbors import Neighbors, check_neighbors, knn_graph
 from .training import OURS, CheckpointError, Settings, Trainer, checked, scale_of, train
+
+if TYPE_CHECKING: import pandas
 
 # %% auto #0
 __all__ = ['MOST', 'LEAST', 'VERSION', 'default_k', 'Voters', 'aligned', 'TEMI']
@@ -215,6 +218,7 @@ def _load(cls: type[TEMI], path: Path) -> TEMI:
 
 
 def _manner(settings: Settings) -> dict:
+    "How heads answer that were trained so."
     return dict(unit=settings.scaling == "unit", temperature=settings.temperature)
 
 # %% ../../nbs/temi/06_clusterer.ipynb #67186d2c
@@ -250,7 +254,7 @@ class TEMI(ClusterMixin, BaseEstimator):
     ) -> TEMI:
         "Itself, with the clusters of `X`; `ValueError` for what cannot be clustered."
         _check_params(self.get_params())
-        X = validate_data(self, X, dtype=np.float32, ensure_all_finite=False, ensure_min_samples=2,
+        X = validate_data(self, X, dtype=np.float32, ensure_all_finite=False, ensure_min_samples=3,
                           ensure_min_features=2)
         X = checked(X, max(2, self.n_clusters))
         index = self._neighbors(X, neighbors)

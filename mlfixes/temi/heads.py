@@ -271,7 +271,7 @@ def _nmi(table: np.ndarray) -> float:
     joint = table / table.sum()
     entropy = lambda p: -(p[p > 0] * np.log(p[p > 0])).sum()
     rows, columns, both = (entropy(p) for p in (joint.sum(1), joint.sum(0), joint))
-    return 2 * (rows + columns - both) / (rows + columns) if rows + columns > 0 else 1.   # two constants agree
+    return 2 * (rows + columns - both) / (rows + columns) if rows + columns > 0 else 1.   # constants agree
 
 
 def agreement(

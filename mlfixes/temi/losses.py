@@ -21,8 +21,8 @@ if TYPE_CHECKING: import pandas
 
 # %% auto #0
 __all__ = ['EPS', 'LOSSES', 'temi_loss', 'clamped_temi_loss', 'replacement_loss', 'balanced_value', 'merged_clusters',
-           'repels_from', 'attraction', 'sample_entropy', 'marginal_negentropy', 'scan_loss', 'landmarks',
-           'replacement_bound', 'regulariser_share']
+           'balance_figure', 'repels_from', 'attraction', 'attraction_figure', 'sample_entropy', 'marginal_negentropy',
+           'scan_loss', 'landmarks', 'replacement_bound', 'regulariser_share']
 
 # %% ../../nbs/temi/02_losses.ipynb #e92d1c98
 _SLACK = 1e-3  # how far a probability may round beyond 0 or 1
@@ -146,6 +146,31 @@ def merged_clusters(
     beta = _exponent(beta)
     return _exp(1 / (1 - beta)) if beta < 1 else math.inf
 
+# %% ../../nbs/temi/02_losses.ipynb #e76d7218
+def balance_figure(
+    n_classes: int = 100,
+    beta: float = .6,
+):
+    "A figure: both losses of certain, agreeing predictions over equal clusters, against their number."
+    from matplotlib.figure import Figure
+    from mlfixes.bench.plots import arm_color, figure
+    fig, ks, best = Figure(figsize=(6.4, 3), layout="constrained"), np.arange(1, n_classes + 1), merged_clusters(beta)
+    ax = fig.subplots()
+    ax.plot(ks, -np.log(ks), color=arm_color("corrected"), lw=2)
+    ax.text(n_classes, -np.log(n_classes) + .25, "published", color=arm_color("corrected"), ha="right")
+    ax.plot(ks, -balanced_value(ks, beta), color=arm_color("documented"), lw=2)
+    ax.plot(best, -balanced_value(best, beta), "o", color=arm_color("documented"))
+    ax.text(best + 2, -balanced_value(best, beta) - .12, f"replacement: lowest at {best:.0f} clusters",
+            color=arm_color("documented"), va="top")
+    ax.set(xlabel=f"equal clusters in use, of {n_classes}", ylabel="loss, nats")
+    ax.spines[["top", "right"]].set_visible(False)
+    said = (f"The published loss falls until all {n_classes} clusters are used, the replacement until about {best:.0f}: "
+            "it pays for merging classes")
+    return figure(fig, said, said)
+
+
+balance_figure()
+
 # %% ../../nbs/temi/02_losses.ipynb #9cacf941
 def repels_from(
     beta: float = .6 # above 0, at most 1
@@ -197,6 +222,36 @@ def attraction(
     way = -torch.autograd.grad(value.sum(), student)[0]
     towards = teacher.softmax(-1) - 1 / n_classes
     return (normalize(way, dim=-1, eps=1e-300) * normalize(towards, dim=-1)).sum(-1).mean().item()
+
+# %% ../../nbs/temi/02_losses.ipynb #682b0ed3
+def attraction_figure(
+    counts: Sequence[int] = (3, 5, 10, 20, 28, 29, 50, 100, 300, 1000),   # of classes
+    beta: float = .6,
+):
+    "A figure: the cosine of `attraction` against the number of classes, for both losses."
+    from matplotlib.figure import Figure
+    from mlfixes.bench.plots import arm_color, figure
+    fig = Figure(figsize=(6.4, 3), layout="constrained")
+    ax, grey = fig.subplots(), arm_color("")
+    ax.axhline(0, color=grey, lw=1)
+    ax.axvline(repels_from(beta), color=grey, lw=1, ls=":")
+    for name, arm, mark, said, where in (("temi", "corrected", "o", "published", (0, -14)),
+                                         ("replacement", "documented", "s", "replacement", (6, 6))):
+        cosine = [attraction(name, count, beta) for count in counts]
+        ax.plot(counts, cosine, mark + "-", color=arm_color(arm), ms=4)
+        ax.annotate(said, (counts[-2], cosine[-2]), where, textcoords="offset points", color=arm_color(arm))
+    ax.annotate(f"exp(2/{beta:g}) = {repels_from(beta):.2f}", (repels_from(beta), -.6), (4, 0),
+                textcoords="offset points")
+    ticks = [3, 10, 30, 100, 300, 1000]
+    ax.set(xscale="log", xlabel="classes", ylabel="cosine with the teacher's wish", ylim=(-.7, 1))
+    ax.set_xticks(ticks, ticks)
+    ax.minorticks_off(); ax.spines[["top", "right"]].set_visible(False)
+    said = (f"Above zero undecided neighbours attract each other, below they repel: under the replacement from "
+            f"{math.ceil(repels_from(beta))} classes on, under the published loss never")
+    return figure(fig, said, said)
+
+
+attraction_figure()
 
 # %% ../../nbs/temi/02_losses.ipynb #84353757
 def sample_entropy(

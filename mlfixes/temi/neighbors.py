@@ -296,7 +296,7 @@ def _sorted(near, index) -> np.ndarray:
     "Positions within each row of `near`, [b, m] float32, from the largest down; ties go to the lower `index`."
     bits = (near + np.float32(0)).view(np.int32)   # -0 becomes 0
     rising = bits ^ (bits >> 31 & 0x7FFFFFFF)      # integers in the order of the floats
-    return np.argsort((~rising).astype(np.int64) << 32 | 0 * index, axis=1)
+    return np.argsort((~rising).astype(np.int64) << 32 | index, axis=1)
 
 
 def _results(search) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:

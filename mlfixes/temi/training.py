@@ -55,6 +55,7 @@ class Settings:
     clip: float = 3.               # largest norm of a gradient; 0: any
     scaling: str = "raw"           # of embeddings: or centred, then at "unit" length or "standard" spread
     start: str = "random"          # of linear heads: or at centroids of "k-means", "smooth k-means"
+    restarts: int = 4              # of each k-means, the best is kept
     sharpness: float = 1.          # of heads that start at centroids: logits are so many cosines
     answer: str = "raw vote"       # of the heads: or that of "lowest loss", or the "aligned" mean
 
@@ -63,9 +64,10 @@ class Settings:
         if self.start != "random" and self.head != "linear":
             raise ValueError(f"start={self.start!r} with head={self.head!r}; expected head='linear', "
                              "the only one that can stand at centroids")
-        if min(self.epochs, self.heads, self.k) < 1 or self.batch < 2 or self.lr < 0:
-            raise ValueError(f"epochs={self.epochs}, heads={self.heads}, k={self.k}, batch={self.batch}, "
-                             f"lr={self.lr}; expected at least 1, 1, 1 and 2, and a rate that is not negative")
+        if min(self.epochs, self.heads, self.k, self.restarts) < 1 or self.batch < 2 or self.lr < 0:
+            raise ValueError(f"epochs={self.epochs}, heads={self.heads}, k={self.k}, restarts={self.restarts}, "
+                             f"batch={self.batch}, lr={self.lr}; expected at least 1, 1, 1, 1 and 2, and a "
+                             "rate that is not negative")
 
 # %% ../../nbs/temi/05_training.ipynb #b390f177
 PUBLISHED = dict(loss="temi", head="bottleneck", pairs="all", weight="pairs", min_lr=1e-4, weight_decay=1e-4,
@@ -190,7 +192,7 @@ class Trainer:
         averaged = settings.start == "smooth k-means"
         where = smooth(seen, check_neighbors(index, len(seen), settings.k)) if averaged else seen
         seeds = stream(self.seed, "start").integers(2**31, size=settings.heads)
-        labels = [spherical_kmeans(where, self.n_clusters, int(seed)).labels for seed in seeds]
+        labels = [spherical_kmeans(where, self.n_clusters, int(seed), settings.restarts).labels for seed in seeds]
         sums = np.zeros((settings.heads, self.n_clusters, seen.shape[1]), np.float32)
         for head, found in zip(sums, labels): np.add.at(head, found, seen)
         centroids = torch.nn.functional.normalize(torch.from_numpy(sums), dim=-1)
