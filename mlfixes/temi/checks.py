@@ -17,7 +17,7 @@ from ..doctor.findings import (Diagnosis, Finding, as_array, as_numbers, check, 
 
 # %% auto #0
 __all__ = ['LEVEL', 'DRAWS', 'HALF', 'PROOFS', 'cluster_collapse', 'regulariser_at_fault', 'unaligned_vote', 'random_level',
-           'loss_at_landmark', 'low_rate', 'shrinking_loss', 'same_sample', 'inputs_of', 'diagnose']
+           'loss_at_landmark', 'low_rate', 'shrinking_loss', 'same_sample', 'inputs_of', 'findings_on', 'diagnose']
 
 # %% ../../nbs/temi/08_checks.ipynb #ed304a91
 LEVEL = .01   # of each check: the share of healthy arrays that it may call bad
@@ -413,12 +413,12 @@ def _values(loss: str, n_clusters: int, beta: float) -> dict[str, float]:
 
 def _scales(weights, n_clusters: int) -> list[tuple[str, float, float]]:
     "What weights may do to the loss: a name, the factor for uniform predictions, the one for sure ones."
-    none, pairs = ("", 1., 1.), (" weighted by 1/C", 1 / n_clusters, 1.)
+    none, pairs = ("", 1., 1.), (" and weighted by 1/C", 1 / n_clusters, 1.)
     if weights is None: return [none, pairs]
     if isinstance(weights, str):
         return [dict(none=none, pairs=pairs)[known(weights, ("none", "pairs"), "weights")]]
     weights = _batches(weights)
-    if _sums_to_one(weights): return [(" weighted by 1/B", *[1 / weights.shape[1]] * 2)]
+    if _sums_to_one(weights): return [(" and weighted by 1/B", *[1 / weights.shape[1]] * 2)]
     return [none if np.ptp(weights) == 0 and abs(weights.max() - 1) < _ROUNDING else pairs]
 
 
@@ -463,7 +463,7 @@ def _marks(values, scales, n_clusters, noise) -> list[tuple[str, float, float]]:
     for name, at_uniform, at_sure in scales:
         perfect = values["perfect"] * at_sure
         for state, factor in (("uniform", at_uniform), ("collapsed", at_sure)):
-            mark = values[state] * factor
+            mark = values[state] * factor + 0.   # -0 becomes 0
             found.append((state + name, mark, abs(perfect - mark) / n_clusters + noise))
     return found
 
@@ -479,7 +479,7 @@ def _landed(value, name, mark, margin, n_clusters, told) -> Finding:
     "The finding about the mean of the last losses and the landmark that is nearest."
     near, worth = abs(value - mark) <= margin, log(n_clusters) / n_clusters
     status = "ok" if not near or told is not None and told > worth else "warn" if told is None else "fail"
-    why = f"margins from the loss of {name} predictions, {mark:.4g}; that of the last fifth is {value:.4g}"
+    why = f"margins from {mark:.4g}, where predictions are {name}; the last fifth has {value:.4g}"
     if told is not None: why += f"; a prediction tells {told:.3g} nats, one cluster is worth {worth:.3g}"
     return _found("LOSS01", status, statistic=abs(value - mark) / margin, threshold=1., evidence={
         "why": why, "loss": value, "landmark": mark, "name": name, "margin": margin})
@@ -632,7 +632,7 @@ def inputs_of(
     history,   # table with objective, regulariser, loss and rate, one row an epoch
     settings,  # mapping: `asdict` of a `Settings`
 ) -> dict[str, Any]:
-    "What a training leaves, by the names that `diagnose` takes."
+    "What a training leaves, by the names that `findings_on` takes."
     scan, regulariser = settings["loss"] == "scan", settings["regulariser"]
     probs = as_array(probs)
     given = dict(probs=probs, n_clusters=probs.shape[2], rates=history["rate"], weights=settings["weight"],
@@ -658,7 +658,7 @@ _CHECKS = (cluster_collapse, regulariser_at_fault, unaligned_vote, random_level,
            shrinking_loss, same_sample)
 
 
-def diagnose(
+def findings_on(
     arm: str = "",   # name that the evidence starts with, if any
     **inputs,        # arrays by the names of the table above
 ) -> Diagnosis:
@@ -670,3 +670,18 @@ def diagnose(
         raise TypeError(f"no check of temi takes {', '.join(unknown)}; expected some of {', '.join(takes)}")
     found = (one(**inputs) for one in mine)
     return Diagnosis(tuple(named(finding, arm) if arm else finding for finding in found))
+
+# %% ../../nbs/temi/08_checks.ipynb #27b45c5d
+def diagnose(
+    study,       # of the temi task
+    *arms: str,  # that its profile runs, with heads
+) -> Diagnosis:
+    "What the checks say of these arms, trained once more on their first seed; the evidence names the arm."
+    from mlfixes.temi.task import arrays
+    def found(arm): return findings_on(arm, **_inputs(**arrays(study.arms()[arm], study.first(arm).seed)))
+    return Diagnosis(tuple(finding for arm in arms for finding in found(arm)))
+
+
+def _inputs(embeddings, neighbors, probs, history, settings) -> dict[str, Any]:
+    "Inputs of the checks from what `mlfixes.temi.task.arrays` gives."
+    return dict(inputs_of(probs, history, settings), embeddings=embeddings, neighbors=neighbors)

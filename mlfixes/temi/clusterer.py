@@ -27,14 +27,15 @@ if TYPE_CHECKING: import pandas
 __all__ = ['MOST', 'LEAST', 'VERSION', 'default_k', 'Voters', 'aligned', 'TEMI']
 
 # %% ../../nbs/temi/06_clusterer.ipynb #06d2e44b
-MOST, LEAST = 50, 5   # neighbours: the published number, and enough for some to be mutual
+_OURS = Settings(**OURS)
+MOST, LEAST = _OURS.k, 5   # neighbours: as many as our settings were tuned with, and enough for some to be mutual
 
 
 def default_k(
     n: int,            # items
     n_clusters: int,
 ) -> int:
-    "A quarter of the mean cluster, at least 5, at most 50, and fewer than items."
+    "A quarter of the mean cluster, at least 5, at most as many as in `OURS`, and fewer than items."
     return min(max(LEAST, n // (4 * n_clusters)), MOST, n - 1)
 
 # %% ../../nbs/temi/06_clusterer.ipynb #9feb2bcc
@@ -99,7 +100,6 @@ def aligned(
     return voters.reordered(np.argsort(names, 1)), labels
 
 # %% ../../nbs/temi/06_clusterer.ipynb #3451125c
-_OURS = Settings(**OURS)
 _CHOICES = dict(start=("smooth k-means", "k-means", "random"), pairs=("mutual", "all"),
                 answer=("aligned", "lowest loss"))
 _LEAST = dict(n_clusters=1, n_heads=1, epochs=1, batch=2, k=1)   # of whole numbers
@@ -184,7 +184,8 @@ def _save(model: TEMI, path: Path):
     arrays = {name: getattr(model, name) for name in _ARRAYS}
     arrays |= {name: getattr(model.voters_, name) for name in ("weights", "biases", "shift", "factor")}
     header = {"mlfixes": json.dumps(facts, default=lambda value: value.item())}
-    _write(path, lambda part: save_file({key: np.ascontiguousarray(a) for key, a in arrays.items()}, part, header))
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    _write(path, lambda part: save_file(arrays, part, header))
 
 
 def _read(path: Path) -> tuple[dict, dict]:

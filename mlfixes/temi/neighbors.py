@@ -35,27 +35,27 @@ METRICS = ("cosine", "euclidean", "dot")
 SMALLEST = 1e-30   # size of a row whose digits float32 holds; the largest is its inverse
 
 
-def _whole(value, low: int, high: float, what: str) -> int:
-    "`value` as an int if it is a whole number from `low` to `high`."
+def _count(value, what: str) -> int:
+    "`value` as an int if it is a whole number above 0."
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
         raise TypeError(f"{what} is {value!r}; expected a whole number")
-    if low <= value <= high: return int(value)
-    raise ValueError(f"{what} is {value}; expected {low} or more" + (f", at most {high}" if high < np.inf else ""))
+    if value > 0: return int(value)
+    raise ValueError(f"{what} is {value}; expected 1 or more")
 
 
 def _array(X, what: str) -> np.ndarray:
-    "A NumPy array of `X`, which may be a tensor on any device, a table or a list; no copy where none is needed."
+    "A NumPy array of `X`: a tensor on any device, a table or a list; no copy where none is needed."
     if hasattr(X, "detach"):
         X = X.detach().cpu()
         if "bfloat16" in str(X.dtype): X = X.float()
-    if hasattr(X, "toarray"): raise TypeError(f"{what} is sparse; expected a dense array, as {what}.toarray() gives")
+    if hasattr(X, "toarray"): raise TypeError(f"{what} is sparse; expected a dense array; take {what}.toarray()")
     return np.asarray(X)
 
 
 def _some(rows: np.ndarray) -> str:
     "'rows 3, 8 and 5 more', of positions [m]."
-    few = ", ".join(map(str, rows[:5]))
-    return f"{'rows' if len(rows) > 1 else 'row'} {few}" + (f" and {len(rows) - 5:,} more" if len(rows) > 5 else "")
+    more = f" and {len(rows) - 5:,} more" if len(rows) > 5 else ""
+    return ("rows " if len(rows) > 1 else "row ") + ", ".join(map(str, rows[:5])) + more
 
 # %% ../../nbs/temi/01_neighbors.ipynb #e26448aa
 def _points(X, metric: str) -> np.ndarray:
@@ -73,12 +73,12 @@ def _points(X, metric: str) -> np.ndarray:
         f"{len(bad):,} of {len(X):,} rows of X are all zero ({_some(bad)}) and have no cosine; "
         "drop them or take metric='euclidean'")
     if (X[0] == X[-1]).all() and not np.ptp(X, axis=0).any(): raise ValueError(
-        f"all {len(X):,} rows of X are the same; expected points that differ: was the encoder's output constant?")
+        f"all {len(X):,} rows of X are the same; expected points that differ: is the encoder's output constant?")
     return np.ascontiguousarray(X, np.float32)
 
 # %% ../../nbs/temi/01_neighbors.ipynb #fe89141a
 ROOM = 64            # candidates beyond k that a point may collect before they are thinned out
-SLACK = 64           # roundings besides those of the product, generously: of copies, constants and comparisons
+SLACK = 64           # roundings besides those of the product, generously: copies, constants, comparisons
 SHORTEST = 2. ** -45 # rows shorter than this share of the longest count as so long, lest errors underflow
 SHORTEST_COSINE = .3 # and here, lest they lie below the rounding of rows of length 1 before they are centred
 
@@ -86,7 +86,7 @@ SHORTEST_COSINE = .3 # and here, lest they lie below the rounding of rows of len
 class _Search(NamedTuple):
     "Points, and the candidates that each has collected."
     X: np.ndarray      # [n, d] float32, as given
-    scale: np.ndarray  # [n] float64 what a row is multiplied with: 1 / its length (cosine), or a common power of 2
+    scale: np.ndarray  # [n] float64 factor of a row: 1 / its length (cosine), or a common power of 2
     distances: bool    # whether similarities are negative squared distances
     k: int
     reach: np.ndarray  # [n] float32 length of a row in `_copy`
@@ -105,7 +105,7 @@ def _centre(Z): Z -= Z.mean(0, dtype=float).astype(np.float32)
 
 
 def _copy(X, metric) -> tuple[np.ndarray, np.ndarray]:
-    "The rows that are multiplied, [n, d] float32, scaled and (but for dot) centred, and the scales, [n] float64."
+    "The rows to multiply, [n, d] float32, scaled and (but for dot) centred, and the scales, [n] float64."
     scale = 1 / _lengths(X) if metric == "cosine" else np.ones(len(X))
     Z = X * scale[:, None].astype(np.float32)
     if metric != "dot": _centre(Z)
@@ -123,7 +123,7 @@ def _search(X, k, metric) -> tuple[_Search, np.ndarray]:
     Z, scale = _copy(X, metric)
     if metric == "cosine" and np.ptp(Z, axis=0).max() < 2**-20: raise ValueError(
         f"all {len(X):,} rows of X point the same way; expected points with different directions: "
-        "was the encoder's output constant?")
+        "is the encoder's output constant?")
     length = _lengths(Z)
     half = 0 * length if metric == "dot" else length**2 / 2
     reach = np.maximum(length, SHORTEST_COSINE if metric == "cosine" else SHORTEST)
@@ -192,19 +192,32 @@ def _similarities(s, i, out):
 
 
 @_loop()
+def _level(a, k):
+    "A number, close to the `k`-th largest of `a`, that `k` entries or more reach."
+    low, high = a.min(), a.max()
+    for _ in range(24):   # all are counted at once in vector registers; quicker than to select where they are few
+        middle, there = np.float32(.5) * (low + high), np.int32(0)
+        for e in range(len(a)): there += np.int32(a[e] >= middle)
+        if there >= k: low = middle
+        else: high = middle
+        if there == k: break
+    return low
+
+
+@_loop()
 def _thin(s, i):
-    "Drops the candidates of point `i` that cannot be among its `k` nearest."
-    index, value, m = s.index[i], s.value[i], s.count[i]
-    worst = np.empty(m)
+    "Drops candidates of point `i` that cannot be among its `k` nearest."
+    index, value, reach, half, m = s.index[i], s.value[i], s.reach, s.half, s.count[i]
+    worst, off = np.empty(m, np.float32), np.empty(m, np.float32)
     for e in range(m):
         j = index[e]
-        worst[e] = value[e] - s.error * (s.reach[i] * s.reach[j] + s.half[i] + s.half[j])
-    least, left = _kth(worst, s.k), 0
+        off[e] = s.error * (reach[i] * reach[j] + half[i] + half[j])
+        worst[e] = value[e] - off[e]
+    least, left = _level(worst, s.k), 0
     for e in range(m):
-        j, v = index[e], value[e]
-        if v + s.error * (s.reach[i] * s.reach[j] + s.half[i] + s.half[j]) >= least:
-            index[left], value[left], left = j, v, left + 1
-    s.count[i], s.bar[i] = left, least - s.error * s.half[i]
+        index[left], value[left] = index[e], value[e]
+        left += value[e] + off[e] >= least
+    s.count[i], s.bar[i] = left, least - s.error * half[i]
 
 
 @_loop()
@@ -246,30 +259,37 @@ def _offer(products, top, first, s):
     w, one, room = products.shape[1], np.float32(1), s.index.shape[1]
     slack, half = s.error * s.reach[first:first + w], (one - s.error) * s.half[first:first + w]
     index, value, count, bar, raw, theirs = s.index, s.value, s.count, s.bar, s.half, s.bar[first:first + w]
+    found = np.empty(w + 1, np.int64)
     for r in range(len(products)):
         i = top + r
-        reach, own = s.reach[i], (one - s.error) * raw[i]
-        for at in range(r + 1 if top == first else 0, w, 64):
-            v, a, h, b = products[r, at:at + 64], slack[at:at + 64], half[at:at + 64], theirs[at:at + 64]
-            mine, some = bar[i], np.int32(0)
+        reach, own, mine, n = s.reach[i], (one - s.error) * raw[i], bar[i], 0
+        for at in range(r + 1 if top == first else 0, w, 32):
+            v, a, h, b = products[r, at:at + 32], slack[at:at + 32], half[at:at + 32], theirs[at:at + 32]
+            some = np.int32(0)
             for t in range(len(v)):   # in vector registers: most tiles, where nobody reaches a bar, end here
                 best = v[t] + reach * a[t]
                 some |= np.int32(best >= mine + h[t]) | np.int32(best >= b[t] + own)
             if some == 0: continue
             for t in range(len(v)):
-                j, best = first + at + t, v[t] + reach * a[t]
-                if best >= mine + h[t]:
-                    m = count[i]
-                    index[i, m], value[i, m], count[i] = j, v[t] - raw[j], m + 1
-                    if m + 1 == room: _make_room(s, i)
-                if best >= b[t] + own:
-                    m = count[j]
-                    index[j, m], value[j, m], count[j] = i, v[t] - raw[i], m + 1
-                    if m + 1 == room: _make_room(s, j)
+                best = v[t] + reach * a[t]
+                found[n] = at + t
+                n += np.int32(best >= mine + h[t]) | np.int32(best >= b[t] + own)
+        for t in found[:n]:
+            j, best = first + t, products[r, t] + reach * slack[t]
+            if best >= mine + half[t]:
+                m = count[i]
+                index[i, m], value[i, m], count[i] = j, products[r, t] - raw[j], m + 1
+                if m + 1 == room:
+                    _make_room(s, i)
+                    mine = bar[i]
+            if best >= theirs[t] + own:
+                m = count[j]
+                index[j, m], value[j, m], count[j] = i, products[r, t] - raw[i], m + 1
+                if m + 1 == room: _make_room(s, j)
 
 # %% ../../nbs/temi/01_neighbors.ipynb #37081a8b
 def _round(blocks, apart, odd) -> list[tuple[slice, slice]]:
-    "Pairs of blocks that are so many places apart; no block comes twice, so that they can be worked on at once."
+    "Pairs of blocks so many places apart; none comes twice, so that they can be worked on at once."
     return [(blocks[i], blocks[i + apart]) for i in range(len(blocks) - apart)
             if not apart and not odd or apart and i // apart % 2 == odd]
 
@@ -293,7 +313,7 @@ def _offer_all(search, Z, block, threads):
 
 # %% ../../nbs/temi/01_neighbors.ipynb #d1268627
 def _sorted(near, index) -> np.ndarray:
-    "Positions within each row of `near`, [b, m] float32, from the largest down; ties go to the lower `index`."
+    "Positions in each row of `near`, [b, m] float32, from the largest down; ties go to the lower `index`."
     bits = (near + np.float32(0)).view(np.int32)   # -0 becomes 0
     rising = bits ^ (bits >> 31 & 0x7FFFFFFF)      # integers in the order of the floats
     return np.argsort((~rising).astype(np.int64) << 32 | index, axis=1)
@@ -309,26 +329,26 @@ def _results(search) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
 
 
 def _threads() -> int:
-    "The fewest threads that a library in use is allowed: NumPy's linear algebra, OpenMP (torch) and the like."
+    "The fewest threads that a library in use is allowed: NumPy's linear algebra, OpenMP (torch)."
     from threadpoolctl import threadpool_info
     return min((pool["num_threads"] for pool in threadpool_info()), default=1)
 
 # %% ../../nbs/temi/01_neighbors.ipynb #f8e7a61e
 def knn_graph(
-    X: np.ndarray | torch.Tensor | pandas.DataFrame | list, # [n, d] points; numbers of any kind, never changed
-    k: int,                    # neighbours of a point, 1 <= k < n
-    metric: str = "cosine",    # or "euclidean": the similarity is minus the squared distance; or "dot"
-    block: int = 1024,         # rows that are multiplied at a time; has no influence on the answer
-    threads: int | None = None,# None: as many as the linear algebra library and torch may use
+    X: np.ndarray | torch.Tensor | pandas.DataFrame | list, # [n, d] points, real numbers; never changed
+    k: int,                     # neighbours of a point, 1 <= k < n
+    metric: str = "cosine",     # or "euclidean": the similarity is minus the squared distance; or "dot"
+    block: int = 1024,          # rows that are multiplied at a time; has no influence on the answer
+    threads: int | None = None, # None: as many as the linear algebra library and torch may use
 ) -> Neighbors:
     """The `k` most similar points of every point, itself excluded; ties go to the lower position.
 
-    Candidates are found in 32 bits and decided in 64: no neighbour is missed, whatever the block. `ValueError` or
-    `TypeError` for what has no neighbours, and where points or similarities are beyond what float32 holds."""
+    Candidates are found in 32 bits and decided in 64: no neighbour is missed, whatever the block. `ValueError`
+    or `TypeError` for what has no neighbours, and where points or similarities are beyond float32."""
     known(metric, METRICS, "metric")
-    X, block = _points(X, metric), _whole(block, 1, np.inf, "block")
-    threads = _threads() if threads is None else _whole(threads, 1, np.inf, "threads")
-    if _whole(k, 1, np.inf, "k") >= len(X): raise ValueError(
+    X, block = _points(X, metric), _count(block, "block")
+    threads = _threads() if threads is None else _count(threads, "threads")
+    if _count(k, "k") >= len(X): raise ValueError(
         f"cannot list k={k} neighbours of {len(X)} points, itself excluded; give 1 <= k <= {len(X) - 1}")
     from threadpoolctl import threadpool_limits
     _compiled()
@@ -344,7 +364,8 @@ def _unscaled(near, scale) -> np.ndarray:
     "Similarities in the user's units, float32; a `ValueError` where that cannot hold them."
     with np.errstate(over="ignore", under="ignore"): out = (true := near / scale**2).astype(np.float32)
     if len(bad := true[np.isinf(out) | (out == 0) & (true != 0)]): raise ValueError(
-        f"a similarity is {bad.flat[0]:g}, beyond what float32 holds (1e-45 to 3e+38); divide X by {1 / scale:g}")
+        f"a similarity is {bad.flat[0]:g}; expected 1e-45 to 3e+38 in size, which float32 holds; "
+        f"divide X by {1 / scale:g}")
     return out
 
 # %% ../../nbs/temi/01_neighbors.ipynb #77fbb56e
@@ -359,11 +380,11 @@ def check_neighbors(
         f"neighbours hold {index.dtype}; expected whole numbers, the positions of points (not similarities)")
     if index.ndim != 2 or len(index) != n or not index.size: raise ValueError(
         f"neighbours have shape {index.shape}; expected [{n}, k], one row for each of the {n} points")
-    if k is not None and _whole(k, 1, np.inf, "k") > index.shape[1]: raise ValueError(
+    if k is not None and _count(k, "k") > index.shape[1]: raise ValueError(
         f"neighbours have {index.shape[1]} columns; expected k={k} or more: lower k, or search for more")
     index = index[:, :k]
-    _refuse((index < 0) | (index >= n), f"positions outside 0 to {n - 1}", "search again over these points; -1 "
-            "stands for 'not found' in approximate indices: search wider or lower k")
+    _refuse((index < 0) | (index >= n), f"positions outside 0 to {n - 1}", "search again over these points; "
+            "-1 stands for 'not found' in approximate indices: search wider or lower k")
     index = index.astype(np.int64)
     _refuse(index == np.arange(n)[:, None], "the point itself", "leave it out: where it comes first, "
             "ask for one more and pass index[:, 1:]")
@@ -374,13 +395,15 @@ def check_neighbors(
 def _refuse(bad, what, remedy):
     if bad.any():
         rows = np.flatnonzero(bad.any(1))
-        raise ValueError(f"{len(rows):,} of {len(bad):,} lists of neighbours hold {what} ({_some(rows)}); {remedy}")
+        raise ValueError(
+            f"{len(rows):,} of {len(bad):,} lists of neighbours hold {what} ({_some(rows)}); {remedy}")
 
 # %% ../../nbs/temi/01_neighbors.ipynb #2369107a
 def _label_table(neighbors, y, k) -> tuple[np.ndarray, np.ndarray]:
     "Numbered labels of the points, [n, 1], and of their neighbours, [n, k]."
     y = _array(y, "y")
-    if y.ndim != 1 or not len(y): raise ValueError(f"y has shape {y.shape}; expected [n], one label for each point")
+    if y.ndim != 1 or not len(y):
+        raise ValueError(f"y has shape {y.shape}; expected [n], one label for each point")
     y = np.unique(y, return_inverse=True)[1]
     return y[:, None], y[check_neighbors(neighbors, len(y), k)]
 

@@ -5,7 +5,7 @@
 # %% ../../nbs/temi/07_task.ipynb #6721a1f6
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -746,10 +746,10 @@ def arrays(
     config: Config,
     seed: int,
 ) -> dict:
-    "Probabilities [H, n, C], the answer, the history, partners and settings of a run of heads."
-    import torch
+    "Embeddings, neighbours, probabilities [H, n, C], history and settings of a run of heads."
+    import pandas as pd, torch
     torch.set_num_threads(1)
-    trainer, watch, _ = _trained(config, seed)
-    return dict(probs=trainer.probabilities(), labels=watch.labels, n_clusters=trainer.n_clusters,
-                history=trainer.history, partners=trainer.partners.numpy(), settings=trainer.settings,
-                neighbors=_points(config, seed)[2])
+    trainer, _, _ = _trained(config, seed)
+    X, _, index, _, _ = _points(config, seed)
+    return dict(embeddings=X, neighbors=index[:, :config.k], probs=trainer.probabilities(),
+                history=pd.DataFrame(trainer.history), settings=asdict(config))
