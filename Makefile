@@ -45,6 +45,8 @@ peers: setup         ## measure again what the peers cost (half an hour)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
 	$(BIN)/python tools/peers.py coreset --full --record reports/recorded/peers/coreset.csv
 	$(BIN)/python tools/peers.py arcface --record reports/recorded/peers/arcface.csv
+	$(BIN)/python tools/peers.py temi --record reports/recorded/peers/temi.csv
+	$(BIN)/python tools/peers.py heads --record reports/recorded/peers/heads.csv
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir .

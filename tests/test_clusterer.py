@@ -1,4 +1,4 @@
-"""What a clusterer must be: scikit-learn's idea of one, unharmed by a killed process, and clear about bad input."""
+"""What a clusterer must be: scikit-learn's idea of one, unharmed by kill -9, and clear about bad input."""
 import json, os, subprocess, sys, time
 from pathlib import Path
 
@@ -35,7 +35,8 @@ def cloud(n=60, d=5, seed=0): return np.random.default_rng(seed).normal(size=(n,
 
 # scikit-learn's checks
 
-@pytest.mark.parametrize("options", [{}, dict(answer="lowest loss", pairs="all", start="k-means")], ids=["usual", "other"])
+@pytest.mark.parametrize("options", [{}, dict(answer="lowest loss", pairs="all", start="k-means")],
+                         ids=["usual", "other"])
 def test_every_check_of_scikit_learn(options):
     "None is expected to fail."
     with np.errstate(all="ignore"):
@@ -49,8 +50,9 @@ def test_every_check_of_scikit_learn(options):
 # killed and resumed
 
 def fit(folder):
-    return subprocess.Popen([sys.executable, "-c", FIT, str(folder), str(EPOCHS)], text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return subprocess.Popen([sys.executable, "-c", FIT, str(folder), str(EPOCHS)], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def epochs_in(folder) -> int:
@@ -108,7 +110,8 @@ def test_no_cut_file_is_read(tmp_path):
 # what comes in
 
 @settings(deadline=None, max_examples=40, derandomize=True)
-@given(st.integers(0, 10**6), st.integers(4, 40), st.integers(2, 5), st.floats(0, 1), st.booleans(), st.booleans())
+@given(st.integers(0, 10**6), st.integers(4, 40), st.integers(2, 5), st.floats(0, 1), st.booleans(),
+       st.booleans())
 def test_labels_are_what_is_predicted(seed, n, d, share, copies, alone):
     "Whatever the data: labels from 0 without a gap, by size, and the same for an item alone."
     X, n_clusters = cloud(n, d, seed), 1 + int(share * (n - 2))
@@ -125,12 +128,14 @@ def test_labels_are_what_is_predicted(seed, n, d, share, copies, alone):
 
 
 @pytest.mark.parametrize("X, what", [
-    (csr_array(cloud()), "[Ss]parse"), (cloud().astype(complex), "[Cc]omplex"), (cloud().tolist()[:1], "1 sample"),
-    (np.full((9, 2), "a"), "could not convert"), (cloud()[None], "dim 3"), (cloud()[:0], "0 sample"),
+    (csr_array(cloud()), "[Ss]parse"), (cloud().astype(complex), "[Cc]omplex"), (cloud()[None], "dim 3"),
+    (np.full((9, 2), "a"), "could not convert"), (cloud().tolist()[:1], "1 sample"),
+    (cloud()[:0], "0 sample"),
     (np.where(cloud() > 2, np.inf, cloud()), "infinite values, row"), (1e300 * cloud(), "infinite values"),
     (cloud()[:2], "2 sample"), (cloud()[:4], "n_clusters=4 for 4 items"), (0 * cloud(), "are equal")])
 def test_bad_embeddings_are_refused(X, what):
-    with np.errstate(over="ignore"), pytest.raises((ValueError, TypeError), match=what): TEMI(4, **SMALL).fit(X)
+    with np.errstate(over="ignore"), pytest.raises((ValueError, TypeError), match=what):
+        TEMI(4, **SMALL).fit(X)
 
 
 def test_columns_have_names():

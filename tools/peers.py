@@ -1,4 +1,4 @@
-"""This package against other libraries: `python tools/peers.py coreset|arcface|temi [--full] [--record FILE]`.
+"""This package against other libraries: `python tools/peers.py FAMILY [--full] [--record FILE]`.
 
 Every cell is one library at one size, in its own process, on one thread.
 coreset: selects `k` of `n` points (d = 32, fixed clouds). Loading libraries and compiling loops is told
@@ -8,7 +8,9 @@ arcface: forward and backward of a margin head (128 embeddings of 512, s = 64, m
 Loss and gradients are held against 64-bit numpy code that none runs.
 temi: the 50 nearest neighbours of every point by cosine, exactly (n points of 768 in 100 clouds); scaling to
 length 1 counts. `agree` is the share found of the neighbours of 2,000 points, by 64-bit numpy code that none
-runs."""
+runs.
+heads: forward and backward of 16 clustering heads with a hidden layer, batch norm and dropout (256
+embeddings, 100 clusters) in one kernel against a loop of torch modules, median over steps."""
 import argparse, json, math, os, resource, subprocess, sys, tempfile, time
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +27,8 @@ BATCH, WIDTH, SCALE, MARGIN = 128, 512, 64., .5
 GRAPHS = ("mlfixes", "faiss flat", "faiss flat, AVX-512", "scikit-learn brute", "torch blocks")
 PAIRS = ((5_000, 768, 50), (20_000, 768, 50))   # n, d, k
 MANY = (50_000, 768, 50)
+WAYS = ("mlfixes, one kernel", "loop of torch modules")   # of 16 clustering heads
+WIDTHS = ((64, 128), (128, 64), (128, 341), (768, 512), (768, 2048))   # of an embedding, of the hidden layer
 # faiss-cpu brings a BLAS older than some processors and takes its slowest kernels there; this names fast ones
 SETTINGS = {"faiss flat, AVX-512": {"OPENBLAS_CORETYPE": "SKYLAKEX"}}
 COLUMNS = dict(
@@ -32,8 +36,9 @@ COLUMNS = dict(
              "objective", "cost", "status"],
     arcface=["library", "n_classes", "run", "cpu_ms", "wall_ms", "load_seconds", "peak_mb", "extra_mb",
              "loss", "loss_error", "emb_gradient_error", "weight_gradient_error", "status"],
-    temi=["library", "n", "d", "k", "run", "cpu_seconds", "wall_seconds", "load_seconds", "peak_mb", "extra_mb",
-          "agree", "status"])
+    temi=["library", "n", "d", "k", "run", "cpu_seconds", "wall_seconds", "load_seconds", "peak_mb",
+          "extra_mb", "agree", "status"],
+    heads=["library", "d", "hidden", "run", "cpu_ms", "wall_ms", "load_seconds", "peak_mb", "status"])
 
 
 def clouds(n, d=32, seed=0):
@@ -322,16 +327,41 @@ def one_graph(library, n, d, k):
     index = graph(X, k)
     cpu, wall, after = time.process_time() - cpu, time.perf_counter() - wall, peak()
     return dict(cpu_seconds=round(cpu, 3), wall_seconds=round(wall, 3), load_seconds=round(loaded, 2),
-                peak_mb=round(after), extra_mb=round(after - before), agree=round(found(index, X, k), 7), status="ok")
+                peak_mb=round(after), extra_mb=round(after - before), agree=round(found(index, X, k), 7),
+                status="ok")
 
 
-KINDS = dict.fromkeys(GRAPHS, one_graph)   # of temi: what a library is measured at
+def many_heads(library, d, hidden, heads=16, clusters=100):
+    "Embeddings -> logits of all heads, [heads, n, clusters]."
+    import torch
+    from torch import nn
+    if library == WAYS[0]:
+        from mlfixes.temi.heads import Heads
+        return Heads(d, clusters, heads, "mlp", hidden)
+    one = lambda: nn.Sequential(nn.Linear(d, hidden), nn.BatchNorm1d(hidden), nn.GELU(), nn.Dropout(.1),
+                                nn.Linear(hidden, clusters))
+    loop = nn.ModuleList(one() for _ in range(heads))
+    loop.forward = lambda x: torch.stack([module(x) for module in loop])
+    return loop
 
 
-def one_of_temi(library, *size): return KINDS[library](library, *size)
+def one_pass(library, d, hidden, batch=256, steps=40):
+    "Measures one cell of `heads` in this process."
+    began = time.process_time()
+    import numpy as np, torch
+    torch.set_num_threads(1)
+    x, heads = torch.randn(batch, d), many_heads(library, d, hidden)
+    loaded, cpu, wall = time.process_time() - began, [], []
+    for _ in range(3 + max(4, min(steps, 20_000 // hidden))):
+        heads.zero_grad(set_to_none=True)
+        start, ticks = time.process_time(), time.perf_counter()
+        heads(x).square().mean().backward()
+        cpu.append(time.process_time() - start); wall.append(time.perf_counter() - ticks)
+    return dict(cpu_ms=round(1000 * float(np.median(cpu[3:])), 3), load_seconds=round(loaded, 2),
+                wall_ms=round(1000 * float(np.median(wall[3:])), 3), peak_mb=round(peak()), status="ok")
 
 
-ONE = dict(coreset=one_selection, arcface=one_step, temi=one_of_temi)
+ONE = dict(coreset=one_selection, arcface=one_step, temi=one_graph, heads=one_pass)
 
 
 def cell(family, library, size, run, limit):
@@ -364,16 +394,16 @@ def main():
     parser.add_argument("family", choices=COLUMNS)
     parser.add_argument("--one", nargs="+", metavar=("LIBRARY", "SIZE"), help="measure one cell right here")
     parser.add_argument("--full", action="store_true",
-                        help=f"coreset: also n, k = {HUGE}, sparse only, one run; temi: also n, d, k = {MANY}")
+                        help=f"coreset: also n, k = {HUGE}, sparse only, one run; temi: also {MANY}")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--limit", type=int, default=600, help="seconds after which a cell is stopped")
     parser.add_argument("--record", type=Path, help="write the table to this file")
     args = parser.parse_args()
-    if args.full and args.family == "arcface": parser.error("--full is for coreset and temi")
+    if args.full and args.family in ("arcface", "heads"): parser.error("--full is for coreset and temi")
     if args.one: return print(json.dumps(ONE[args.family](args.one[0], *map(int, args.one[1:]))))
     import pandas as pd
     sizes, libraries = dict(coreset=(SIZES, SELECTORS), arcface=(CLASSES, HEADS),
-                            temi=(PAIRS + (MANY,) * args.full, GRAPHS))[args.family]
+                            temi=(PAIRS + (MANY,) * args.full, GRAPHS), heads=(WIDTHS, WAYS))[args.family]
     table = measure(args.family, sizes, libraries, args.runs, args.limit)
     if args.full and args.family == "coreset":
         huge = measure("coreset", [HUGE], ["mlfixes sparse", "random"], 1, 3600)

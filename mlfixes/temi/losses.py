@@ -154,7 +154,8 @@ def balance_figure(
     "A figure: both losses of certain, agreeing predictions over equal clusters, against their number."
     from matplotlib.figure import Figure
     from mlfixes.bench.plots import arm_color, figure
-    fig, ks, best = Figure(figsize=(6.4, 3), layout="constrained"), np.arange(1, n_classes + 1), merged_clusters(beta)
+    fig, ks, best = (Figure(figsize=(6.4, 3), layout="constrained"), np.arange(1, n_classes + 1),
+                     merged_clusters(beta))
     ax = fig.subplots()
     ax.plot(ks, -np.log(ks), color=arm_color("corrected"), lw=2)
     ax.text(n_classes, -np.log(n_classes) + .25, "published", color=arm_color("corrected"), ha="right")
@@ -164,8 +165,8 @@ def balance_figure(
             color=arm_color("documented"), va="top")
     ax.set(xlabel=f"equal clusters in use, of {n_classes}", ylabel="loss, nats")
     ax.spines[["top", "right"]].set_visible(False)
-    said = (f"The published loss falls until all {n_classes} clusters are used, the replacement until about {best:.0f}: "
-            "it pays for merging classes")
+    said = (f"The published loss falls until all {n_classes} clusters are used, the replacement until about "
+            f"{best:.0f}: it pays for merging classes")
     return figure(fig, said, said)
 
 
@@ -246,8 +247,8 @@ def attraction_figure(
     ax.set(xscale="log", xlabel="classes", ylabel="cosine with the teacher's wish", ylim=(-.7, 1))
     ax.set_xticks(ticks, ticks)
     ax.minorticks_off(); ax.spines[["top", "right"]].set_visible(False)
-    said = (f"Above zero undecided neighbours attract each other, below they repel: under the replacement from "
-            f"{math.ceil(repels_from(beta))} classes on, under the published loss never")
+    said = (f"Above zero undecided neighbours attract each other, below they repel: under the replacement "
+            f"from {math.ceil(repels_from(beta))} classes on, under the published loss never")
     return figure(fig, said, said)
 
 

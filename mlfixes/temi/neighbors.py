@@ -48,7 +48,8 @@ def _array(X, what: str) -> np.ndarray:
     if hasattr(X, "detach"):
         X = X.detach().cpu()
         if "bfloat16" in str(X.dtype): X = X.float()
-    if hasattr(X, "toarray"): raise TypeError(f"{what} is sparse; expected a dense array; take {what}.toarray()")
+    if hasattr(X, "toarray"): raise TypeError(f"{what} is sparse; expected a dense array; take "
+                                              f"{what}.toarray()")
     return np.asarray(X)
 
 
@@ -73,7 +74,8 @@ def _points(X, metric: str) -> np.ndarray:
         f"{len(bad):,} of {len(X):,} rows of X are all zero ({_some(bad)}) and have no cosine; "
         "drop them or take metric='euclidean'")
     if (X[0] == X[-1]).all() and not np.ptp(X, axis=0).any(): raise ValueError(
-        f"all {len(X):,} rows of X are the same; expected points that differ: is the encoder's output constant?")
+        f"all {len(X):,} rows of X are the same; expected points that differ: is the encoder's output "
+        f"constant?")
     return np.ascontiguousarray(X, np.float32)
 
 # %% ../../nbs/temi/01_neighbors.ipynb #fe89141a
@@ -195,7 +197,7 @@ def _similarities(s, i, out):
 def _level(a, k):
     "A number, close to the `k`-th largest of `a`, that `k` entries or more reach."
     low, high = a.min(), a.max()
-    for _ in range(24):   # all are counted at once in vector registers; quicker than to select where they are few
+    for _ in range(24):   # counts in vector registers; quicker than to select where there are few
         middle, there = np.float32(.5) * (low + high), np.int32(0)
         for e in range(len(a)): there += np.int32(a[e] >= middle)
         if there >= k: low = middle
@@ -343,8 +345,8 @@ def knn_graph(
 ) -> Neighbors:
     """The `k` most similar points of every point, itself excluded; ties go to the lower position.
 
-    Candidates are found in 32 bits and decided in 64: no neighbour is missed, whatever the block. `ValueError`
-    or `TypeError` for what has no neighbours, and where points or similarities are beyond float32."""
+    Candidates are found in 32 bits and decided in 64: no neighbour is missed, whatever the block.
+    `ValueError` or `TypeError` for what has no neighbours, and where points or similarities are beyond float32."""
     known(metric, METRICS, "metric")
     X, block = _points(X, metric), _count(block, "block")
     threads = _threads() if threads is None else _count(threads, "threads")

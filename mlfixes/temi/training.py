@@ -65,8 +65,9 @@ class Settings:
             raise ValueError(f"start={self.start!r} with head={self.head!r}; expected head='linear', "
                              "the only one that can stand at centroids")
         if min(self.epochs, self.heads, self.k, self.restarts) < 1 or self.batch < 2 or self.lr < 0:
-            raise ValueError(f"epochs={self.epochs}, heads={self.heads}, k={self.k}, restarts={self.restarts}, "
-                             f"batch={self.batch}, lr={self.lr}; expected at least 1, 1, 1, 1 and 2, and a "
+            raise ValueError(f"epochs={self.epochs}, heads={self.heads}, k={self.k}, "
+                             f"restarts={self.restarts}, batch={self.batch}, lr={self.lr}; expected at "
+                             f"least 1, 1, 1, 1 and 2, and a "
                              "rate that is not negative")
 
 # %% ../../nbs/temi/05_training.ipynb #b390f177
@@ -192,7 +193,8 @@ class Trainer:
         averaged = settings.start == "smooth k-means"
         where = smooth(seen, check_neighbors(index, len(seen), settings.k)) if averaged else seen
         seeds = stream(self.seed, "start").integers(2**31, size=settings.heads)
-        labels = [spherical_kmeans(where, self.n_clusters, int(seed), settings.restarts).labels for seed in seeds]
+        labels = [spherical_kmeans(where, self.n_clusters, int(seed), settings.restarts).labels
+                  for seed in seeds]
         sums = np.zeros((settings.heads, self.n_clusters, seen.shape[1]), np.float32)
         for head, found in zip(sums, labels): np.add.at(head, found, seen)
         centroids = torch.nn.functional.normalize(torch.from_numpy(sums), dim=-1)
@@ -306,8 +308,10 @@ def _tensors(trainer: Trainer) -> dict:
     nets = {f"{name}.{key}": value for name in ("student", "teacher")
             for key, value in getattr(trainer, name).state_dict().items()}
     moments = {f"optimiser.{i}.{key}": value
-               for i, state in trainer.optimiser.state_dict()["state"].items() for key, value in state.items()}
-    return {key: value.contiguous() for key, value in dict(nets, **moments, marginal=trainer.marginal).items()}
+               for i, state in trainer.optimiser.state_dict()["state"].items()
+               for key, value in state.items()}
+    return {key: value.contiguous()
+            for key, value in dict(nets, **moments, marginal=trainer.marginal).items()}
 
 
 def _facts(trainer: Trainer) -> dict:
