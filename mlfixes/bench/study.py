@@ -177,9 +177,10 @@ def _values(claim, frame, arm):
 
 
 def _flat(task, frame, arm):
-    "Whether the curve of `arm` had flattened: its rise over the last fifth is within the spread over seeds."
-    rise, final = (frame[(frame.arm == arm) & (frame.metric == m)].value.dropna()
-                   for m in (f"rise({task.curve})", task.curve))
+    "Whether the curve of `arm` rose over its last fifth by no more than the spread over seeds, or is constant."
+    slope, rise, final = (frame[(frame.arm == arm) & (frame.metric == m)].value.dropna()
+                          for m in (f"slope({task.curve})", f"rise({task.curve})", task.curve))
+    if len(slope) and not len(rise): return bool((slope.abs() <= 1e-9 * final.abs().max()).all())
     return len(rise) > 1 and stats.flattened(rise, final)
 
 # %% ../../nbs/bench/04_study.ipynb #0c47458f
