@@ -837,7 +837,7 @@ def confusion_figure(
         ax.set_title(told[-1], fontsize=9)
         ax.set(xticks=[], yticks=[], xlabel="clusters")
     axes[0].set_ylabel("classes")
-    return figure(fig, "Classes against clusters under the best naming, first seed: the darker, the more items",
+    return figure(fig, "Classes against clusters under the best naming, first seed: the stronger, the more items",
                   "Share of the items on the diagonal: " + ", ".join(told))
 
 # %% ../../nbs/temi/07_task.ipynb #46b9a116
