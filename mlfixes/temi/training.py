@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json, logging, os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
