@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import difflib, hashlib, io, os, tempfile, zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from string import ascii_uppercase
 from urllib.error import URLError
@@ -17,8 +17,8 @@ from urllib.request import urlopen
 import numpy as np
 
 # %% auto #0
-__all__ = ['DIGITS', 'LETTER', 'CIFAR10', 'OMNIGLOT', 'OMNIGLOT_MORE', 'SOURCES', 'PINNED', 'Dataset', 'DataUnavailable',
-           'Source', 'fetch', 'available', 'load']
+__all__ = ['DIGITS', 'LETTER', 'CIFAR10', 'OMNIGLOT', 'OMNIGLOT_MORE', 'SERIES', 'TABLES', 'SOURCES', 'PINNED', 'Dataset',
+           'DataUnavailable', 'Source', 'fetch', 'TableSource', 'available', 'load']
 
 # %% ../nbs/data.ipynb #e4c7f62d
 @dataclass(frozen=True)
@@ -210,7 +210,43 @@ def _read_omniglot(path: Path) -> tuple:
     characters = [name.rpartition("/")[0] for name in names]
     return np.stack([drawings[name] for name in names]), np.unique(characters, return_inverse=True)[1]
 
-# %% ../nbs/data.ipynb #c16f0c4b
+# %% ../nbs/data.ipynb #30414fea
+def _instances(path: Path) -> tuple[list, list]:
+    "The instances of a .ts file, [channels, length] each, and their classes."
+    lines = path.read_text(encoding="utf-8").split("\n")
+    begin = next(i for i, line in enumerate(lines) if line.strip().lower() == "@data") + 1
+    parts = [line.strip().split(":") for line in lines[begin:] if line.strip()]
+    return ([np.array([channel.split(",") for channel in channels], np.float64) for *channels, _ in parts],
+            [label for *_, label in parts])
+
+
+def _read_series(path: Path, more: Source, classes: tuple[str, ...]) -> tuple:
+    "Instances of both files and the numbers of their classes; frames where instances differ in length."
+    both = map(_instances, (path, fetch(more, path.parents[2])))
+    X, labels = ([*first, *second] for first, second in zip(*both))
+    y = np.array([classes.index(label) for label in labels])
+    lengths = [x.shape[1] for x in X]
+    if len(set(lengths)) == 1: return np.stack(X), y
+    return np.concatenate([x.T for x in X]), np.repeat(y, lengths)
+
+# %% ../nbs/data.ipynb #50642262
+@dataclass(frozen=True)
+class TableSource(Source):
+    "A table of measurements: its columns have names, its rows no classes."
+    columns: tuple[str, ...] = ()    # names of the columns
+
+    def local(self) -> Path | None:
+        "The file in `$MLFIXES_DATA/<name>/`, or in the folder above, if it is there."
+        above = replace(self, name=str(Path(self.name).parent))
+        return Source.local(self) or Source.local(above)
+
+
+def _read_measurements(path: Path) -> tuple:
+    "The numbers of a file that are divided by white space, and one class for all rows."
+    X = np.loadtxt(path, ndmin=2)
+    return X, np.zeros(len(X), np.int64)
+
+# %% ../nbs/data.ipynb #9062ca6a
 _LETTER_ADDRESS = ("https://raw.githubusercontent.com/NotShrirang/letter-recognition/"
            "937555a73138d1dd3a1cb07b2a40626bf2282a0d/letter-recognition.data")
 
@@ -236,8 +272,73 @@ OMNIGLOT = Source("omniglot", 4840, (105, 105), tuple(map(str, range(242))), rea
 OMNIGLOT_MORE = Source("omniglot", 3120, (105, 105), (), read=_drawings,
                        file="images_background_small2.zip", address=_OMNIGLOT_ADDRESS + "2.zip",
                        sha256="3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f", **_OMNIGLOT)
+
+
+def _ucr(name: str, n: int, d: int | tuple[int, int], classes: tuple[str, ...], train: str, test: str):
+    "The source of a UCR or UEA set of time series, whose files have these checksums."
+    part = Source(f"ucr/{name}", n, d, classes,
+                  f"UCR/UEA archive, as in aeon-toolkit/aeon@a101ddc8, aeon/datasets/data/{name}",
+                  "none stated for the data (repository BSD-3): measure with it, do not redistribute",
+                  _instances, f"{name}_TEST.ts", "", test, verified=False, dtype="float64")
+    return replace(part, file=f"{name}_TRAIN.ts", sha256=train,
+                   read=partial(_read_series, more=part, classes=classes))
+
+
+def _uci(name: str, n: int, columns: tuple[str, ...], origin: str, file: str, sha256: str):
+    "The source of a table of UCI's."
+    return TableSource(f"uci/{name}", n, len(columns), ("any",), f"UCI {origin}", "see UCI",
+                       _read_measurements, file, "", sha256, verified=False, dtype="float64", columns=columns)
+
+
+SERIES = {source.name.partition("/")[2]: source for source in (
+    _ucr("ArrowHead", 211, (1, 251), tuple("012"),
+         "a83c470aaf611a5f5284377cce27a5fc9f6292bc3d110257b0fd4905ced5ee72",
+         "5417dab42626d41df5e435bb22458c2df40dfad4bcd3b59559bbe72e20e84904"),
+    _ucr("BasicMotions", 80, (6, 100), ("Standing", "Running", "Walking", "Badminton"),
+         "8dc43cc6306cb679c888c01e26f91772ac4441a916da43bac8b79734a538b9d6",
+         "79213102bc6fca1a398ad98ce1185dff0208fa3d1465e687f48288946b0ff8dc"),
+    _ucr("GunPoint", 200, (1, 150), tuple("12"),
+         "f842401779fd9800d247d8b33121a1a4643710a19b24917dbdd9a060ca8630d5",
+         "79332750788a6227b325b96bd0d70130c8eb707b9731f8d7dec62b7a7d36017e"),
+    _ucr("ItalyPowerDemand", 1096, (1, 24), tuple("12"),
+         "341269cb7e6cef96846b30e774580beec79addb93848ba360145219115a74b7c",
+         "26122451f87dd0387ef90b18bc8a86c041371b8a1c068004922b939971247144"),
+    _ucr("JapaneseVowels", 9961, 12, tuple("123456789"),
+         "68a430eabd919cc77f40b1f5f3bc0dcafacc1486bca9260785aeb7d262cc78cd",
+         "b3d41d6a0ca3bcad3afb9ca7d4365382aa51341e2e58bae2a574babdda5b9462"),
+    _ucr("OSULeaf", 442, (1, 427), tuple("123456"),
+         "86b9d6e860414ffd26cebc62fff84ffb37fa588ef3e5bf79e4094a437c36ddfc",
+         "6c549dd354f9e42d5985fa5fab75321ca9acefc7873457e71467fc8a31f107ce"))}
+TABLES = {source.name.partition("/")[2]: source for source in (
+    _uci("naval", 11_934, (
+        "lever position", "ship speed", "gas turbine shaft torque", "gas turbine revolutions",
+        "gas generator revolutions", "starboard propeller torque", "port propeller torque",
+        "turbine exit temperature", "compressor inlet temperature", "compressor outlet temperature",
+        "turbine exit pressure", "compressor inlet pressure", "compressor outlet pressure",
+        "exhaust gas pressure", "turbine injection control", "fuel flow", "compressor decay", "turbine decay"),
+         "condition based maintenance of naval propulsion plants (Coraddu et al., 2014)",
+         "naval-propulsion-plant.txt", "de0ea69da1efaab8b9655ffed828547d10dd68c1fb8c6e0163e6a988def393a6"),
+    _uci("protein", 45_730, (
+        "surface area", "non-polar exposed area", "fraction of non-polar exposed area",
+        "fraction of non-polar part of residue", "molecular mass weighted exposed area",
+        "deviation from standard exposed area", "Euclidean distance", "secondary structure penalty",
+        "spatial distribution constraints", "RMSD"),
+         "physicochemical properties of protein tertiary structure (Rana, 2013)",
+         "protein-tertiary-structure.txt",
+         "d35f332707e8a73f21e021039250a1e7b26e14f7dd826a0337ffa8e8e48b9727"),
+    _uci("concrete", 1030, (
+        "cement", "blast furnace slag", "fly ash", "water", "superplasticizer", "coarse aggregate",
+        "fine aggregate", "age", "compressive strength"),
+         "concrete compressive strength (Yeh, 1998)",
+         "concrete.txt", "43d290fd2c2a399ad7e62c45cab5337ba94ece69ebdcf5875aa668cb886243de"),
+    _uci("wine", 1599, (
+        "fixed acidity", "volatile acidity", "citric acid", "residual sugar", "chlorides",
+        "free sulfur dioxide", "total sulfur dioxide", "density", "pH", "sulphates", "alcohol", "quality"),
+         "wine quality, red (Cortez et al., 2009)",
+         "wine-quality-red.txt", "3ba41eaf4ab562088cf47b5c9dca2b4de2a330c3ee38a7920b4527a09574d5c1"))}
 # more families bring more data sets
-SOURCES = {source.name: source for source in (DIGITS, LETTER, CIFAR10, OMNIGLOT)}
+SOURCES = {source.name: source for source in (DIGITS, LETTER, CIFAR10, OMNIGLOT,
+                                              *SERIES.values(), *TABLES.values())}
 # a new entry makes no finished run stale: families name the sources they use (see `mlfixes.bench.store`)
 PINNED = ("SOURCES",)
 

@@ -10,7 +10,10 @@ temi: the 50 nearest neighbours of every point by cosine, exactly (n points of 7
 length 1 counts. `agree` is the share found of the neighbours of 2,000 points, by 64-bit numpy code that none
 runs.
 heads: forward and backward of 16 clustering heads with a hidden layer, batch norm and dropout (256
-embeddings, 100 clusters) in one kernel against a loop of torch modules, median over steps."""
+embeddings, 100 clusters) in one kernel against a loop of torch modules, median over steps.
+quantize: codes of 27 levels (9 groups of 3 to 28 columns, 359 codes in all) and what they stand for, for a
+batch of rows, median over calls; all have the same codebooks. `agree` is the share of codes that numpy finds
+in 64 bits, `error` the largest difference in what they stand for, where codes agree."""
 import argparse, json, math, os, resource, subprocess, sys, tempfile, time
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +32,10 @@ PAIRS = ((5_000, 768, 50), (20_000, 768, 50))   # n, d, k
 MANY = (50_000, 768, 50)
 WAYS = ("mlfixes, one kernel", "loop of torch modules")   # of 16 clustering heads
 WIDTHS = ((64, 128), (128, 64), (128, 341), (768, 512), (768, 2048))   # of an embedding, of the hidden layer
+LOOKUPS = ("mlfixes", "mlfixes, codes alone", "vector-quantize-pytorch ResidualVQ",
+           "vector-quantize-pytorch VectorQuantize", "torch by hand")
+BATCHES = ((512,), (8192,))
+GROUPS = (14, 14, 5, 9, 7, 28, 13, 21, 3)   # columns: the documented run's eight groups, and a small one
 # faiss-cpu brings a BLAS older than some processors and takes its slowest kernels there; this names fast ones
 SETTINGS = {"faiss flat, AVX-512": {"OPENBLAS_CORETYPE": "SKYLAKEX"}}
 COLUMNS = dict(
@@ -38,7 +45,9 @@ COLUMNS = dict(
              "loss", "loss_error", "emb_gradient_error", "weight_gradient_error", "status"],
     temi=["library", "n", "d", "k", "run", "cpu_seconds", "wall_seconds", "load_seconds", "peak_mb",
           "extra_mb", "agree", "status"],
-    heads=["library", "d", "hidden", "run", "cpu_ms", "wall_ms", "load_seconds", "peak_mb", "status"])
+    heads=["library", "d", "hidden", "run", "cpu_ms", "wall_ms", "load_seconds", "peak_mb", "status"],
+    quantize=["library", "rows", "run", "cpu_ms", "wall_ms", "load_seconds", "peak_mb", "agree", "error",
+              "status"])
 
 
 def clouds(n, d=32, seed=0):
@@ -361,7 +370,112 @@ def one_pass(library, d, hidden, batch=256, steps=40):
                 wall_ms=round(1000 * float(np.median(wall[3:])), 3), peak_mb=round(peak()), status="ok")
 
 
-ONE = dict(coreset=one_selection, arcface=one_step, temi=one_graph, heads=one_pass)
+def levels(rows, seed=0):
+    "Rows [n, d] float32, and of every group its columns, codebooks, codes and their sum, found in 64 bits."
+    import numpy as np
+    from scipy.spatial.distance import cdist
+    from mlfixes.vqvae.bits import document_sizes
+    draw, ends = np.random.default_rng(seed), np.cumsum((0, *GROUPS))
+    X = draw.standard_t(6, (rows, ends[-1])).astype("f")
+    pool = draw.standard_t(6, (5000, ends[-1])).astype("f")   # what codes are drawn from
+    groups = []
+    for a, b in zip(ends, ends[1:]):
+        rest, other, books, codes = X[:, a:b].astype(float), pool[:, a:b], [], []
+        for K in document_sizes(b - a, 10_000):
+            books.append(other[draw.choice(len(other), K, replace=False)])
+            codes.append(cdist(rest, books[-1].astype(float), "sqeuclidean").argmin(1))
+            rest = rest - books[-1][codes[-1]]
+            other = other - books[-1][cdist(other, books[-1]).argmin(1)]
+        groups.append((slice(a, b), books, np.stack(codes, 1), X[:, a:b] - rest))
+    return X, groups
+
+
+def our_lookup(groups, option):
+    import numpy as np
+    from mlfixes.vqvae.quantize import Bank
+    bank = Bank.from_quantizers([(np.arange(own.start, own.stop), books) for own, books, *_ in groups])
+    if option: return lambda X: (bank.encode(X), None)
+    return lambda X: bank.encode(X, quantised=True)
+
+
+def residual_vq(groups):
+    "One module for the levels of a group, its codebooks replaced by ours."
+    import torch
+    from vector_quantize_pytorch import ResidualVQ
+    modules = []
+    for own, books, *_ in groups:
+        modules.append(ResidualVQ(dim=own.stop - own.start, codebook_size=tuple(map(len, books))).eval())
+        for layer, book in zip(modules[-1].layers, books):
+            layer._codebook.embed.copy_(torch.from_numpy(book)[None])
+    return modules
+
+
+def peer_lookup(groups, option):
+    "As its documentation calls it: codes and what they stand for, group by group; nothing is put together."
+    import torch
+    modules = residual_vq(groups)
+    parts = lambda X: X.split(GROUPS, 1)
+
+    def whole(X): return [module(part)[:2] for module, part in zip(modules, parts(X))]
+
+    def by_level(X):
+        out = []
+        for module, left in zip(modules, parts(X)):
+            codes, total = [], 0
+            for layer in module.layers:
+                near, idx, _ = layer(left)
+                left, total = left - near, total + near
+                codes.append(idx)
+            out.append((total, torch.stack(codes, 1)))
+        return out
+    return whole if option == "ResidualVQ" else by_level
+
+
+def torch_lookup(groups, _):
+    "As one would write it by hand: a product, the smallest, and a subtraction a level."
+    import torch
+    books = [[(e := torch.from_numpy(book), e.T.contiguous(), e.square().sum(1) / 2) for book in own]
+             for _, own, *_ in groups]
+
+    def lookup(X):
+        out = []
+        for part, own in zip(X.split(GROUPS, 1), books):
+            left, codes = part, []
+            for e, turned, half in own:
+                codes.append(torch.addmm(half, left, turned, alpha=-1).argmin(1))
+                left = left - e[codes[-1]]
+            out.append((part - left, torch.stack(codes, 1)))
+        return out
+    return lookup
+
+
+def one_lookup(library, rows):
+    "Measures one cell of `quantize` in this process."
+    import numpy as np
+    name, _, option = library.replace(",", "").partition(" ")
+    X, groups = levels(rows)
+    began = time.process_time()
+    maker = {"mlfixes": our_lookup, "vector-quantize-pytorch": peer_lookup, "torch": torch_lookup}[name]
+    lookup, given = maker(groups, option), X
+    if name != "mlfixes":
+        import torch
+        torch.set_num_threads(1); torch.set_grad_enabled(False)
+        given = torch.from_numpy(X)
+    clocked(lambda: lookup(given), 3)   # compiles, or loads from the cache
+    loaded = time.process_time() - began
+    cpu, wall, out = clocked(lambda: lookup(given), 41 if rows > 1000 else 201)
+    if name != "mlfixes": out = [np.hstack([part[i].numpy() for part in out]) for i in (1, 0)]
+    codes, total = out
+    true = np.hstack([group[2] for group in groups])
+    row = dict(cpu_ms=cpu, wall_ms=wall, load_seconds=round(loaded, 2), peak_mb=round(peak()),
+               agree=round(float((codes == true).mean()), 7), status="ok")
+    if total is None: return row
+    same = [(codes[:, 3 * g:3 * g + 3] == group[2]).all(1) for g, group in enumerate(groups)]
+    off = max(np.abs(total[ok][:, own] - stands[ok]).max() for ok, (own, *_, stands) in zip(same, groups))
+    return row | dict(error=float(f"{off:.2e}"))
+
+
+ONE = dict(coreset=one_selection, arcface=one_step, temi=one_graph, heads=one_pass, quantize=one_lookup)
 
 
 def cell(family, library, size, run, limit):
@@ -399,11 +513,12 @@ def main():
     parser.add_argument("--limit", type=int, default=600, help="seconds after which a cell is stopped")
     parser.add_argument("--record", type=Path, help="write the table to this file")
     args = parser.parse_args()
-    if args.full and args.family in ("arcface", "heads"): parser.error("--full is for coreset and temi")
+    if args.full and args.family not in ("coreset", "temi"): parser.error("--full is for coreset and temi")
     if args.one: return print(json.dumps(ONE[args.family](args.one[0], *map(int, args.one[1:]))))
     import pandas as pd
     sizes, libraries = dict(coreset=(SIZES, SELECTORS), arcface=(CLASSES, HEADS),
-                            temi=(PAIRS + (MANY,) * args.full, GRAPHS), heads=(WIDTHS, WAYS))[args.family]
+                            temi=(PAIRS + (MANY,) * args.full, GRAPHS), heads=(WIDTHS, WAYS),
+                            quantize=(BATCHES, LOOKUPS))[args.family]
     table = measure(args.family, sizes, libraries, args.runs, args.limit)
     if args.full and args.family == "coreset":
         huge = measure("coreset", [HUGE], ["mlfixes sparse", "random"], 1, 3600)

@@ -21,8 +21,9 @@ from .store import Run, Store, code_of, config_dict, run_key
 from .task import VERDICT_SEEDS, Task, end_with, execute, in_test, known, seed_list
 
 # %% auto #0
-__all__ = ['ENGINES', 'COLUMNS', 'SCHEMA_VERSION', 'local_workers', 'run_all', 'curve_rows', 'run_rows', 'scores', 'family_size',
-           'judge_claims', 'duration', 'count_text', 'protocol_digest', 'environment', 'export', 'Cell', 'Study']
+__all__ = ['ENGINES', 'COLUMNS', 'NO_CHANGE', 'SCHEMA_VERSION', 'local_workers', 'run_all', 'curve_rows', 'run_rows', 'scores',
+           'family_size', 'judge_claims', 'duration', 'count_text', 'protocol_digest', 'environment', 'export', 'Cell',
+           'Study']
 
 # %% ../../nbs/bench/04_study.ipynb #84dcc55c
 ENGINES = ("local",)
@@ -203,6 +204,9 @@ def _progress(name: str, asked: int, missing: int, jobs: int, seconds: float | N
                 disable=not (sys.stderr.isatty() or hasattr(kernel, "kernel")))
 
 # %% ../../nbs/bench/04_study.ipynb #766672aa
+NO_CHANGE = "no change"   # where subsets of changes start, in tasks that have an arm of this name
+
+
 def count_text(seeds: Iterable[int], seeds_by_arm: Mapping[str, Iterable[int]]) -> str:
     "How many seeds: '10', or '10 to 60' where arms have their own."
     counts = {len(tuple(some)) for some in (seeds, *seeds_by_arm.values())}
@@ -368,7 +372,7 @@ class Study:
                  else {s for one in self.seeds for s in shapley.subsets(names, one)})
         found = {}
         for subset in asked:
-            config = named["baseline"]
+            config = named.get(NO_CHANGE, named["baseline"])
             for change in self.factors: config = change.apply(config) if change.name in subset else config
             same = [arm for arm, other in named.items() if other == config]
             arm = same[0] if same else "".join(f"+{name}" for name in names if name in subset)
