@@ -336,7 +336,8 @@ def _of_reported(x, errors, groups) -> tuple[np.ndarray, ...]:
 
 def _follows(spread_hat: np.ndarray, spread: np.ndarray) -> bool:
     "Whether one explains, with slope one, half or more of how the other's logarithms differ."
-    return bool(np.log(spread / spread_hat).var() <= HALF * np.log(spread).var())
+    mine, theirs = np.log(spread_hat), np.log(spread)
+    return bool((theirs - mine).var() <= HALF * theirs.var())
 
 
 def _explained(M, moment, errors, spread, spread_hat, told: bool, generator) -> Finding:

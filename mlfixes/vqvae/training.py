@@ -284,8 +284,9 @@ class _Lucidrains:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             for name, where in groups.items():
+                beam = min(config.beam, *sizes[name])   # its search fails where a level has fewer codes than that
                 part = ResidualVQ(dim=len(where), num_quantizers=len(sizes[name]), codebook_size=sizes[name],
-                                  **(dict(beam_size=1, eval_beam_size=config.beam) if config.beam > 1 else {}))
+                                  **(dict(beam_size=1, eval_beam_size=beam) if beam > 1 else {}))
                 x = torch.as_tensor(Z[:, where], dtype=torch.float32)
                 for _ in range(config.epochs):
                     for rows in torch.randperm(len(x)).split(min(config.batch, len(x))): part.train()(x[rows])
