@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
+from inspect import getclosurevars
 from itertools import permutations
 from math import ceil, factorial, log
 from typing import Any
@@ -25,7 +26,7 @@ __all__ = ['LEVEL', 'DRAWS', 'HALF', 'PROOFS', 'dead_codes', 'shrunken_codebook'
 
 # %% ../../nbs/vqvae/11_checks.ipynb #661ef0a1
 LEVEL = .01   # of each check: the share of healthy arrays that it may call bad
-DRAWS = 199   # behind a simulated null; (DRAWS + 1) * LEVEL / 2 is whole: two statistics share the level exactly
+DRAWS = 199   # behind a simulated null; (DRAWS + 1) * LEVEL / 2 is whole: two share the level exactly
 HALF = .5     # of what was to be had: losing more than this fails
 
 # %% ../../nbs/vqvae/11_checks.ipynb #efcce6f1
@@ -94,7 +95,8 @@ def _books(codes, sizes, prefix: str = "") -> tuple[np.ndarray, np.ndarray]:
     codes, sizes = as_array(codes), np.atleast_1d(as_array(sizes))
     codes = codes[:, None] if codes.ndim == 1 else codes
     if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or not sizes.size or sizes.min() < 1: raise ValueError(
-        f"{prefix}sizes has shape {list(sizes.shape)} and holds {sizes.dtype}; expected whole numbers [S], 1 or more")
+        f"{prefix}sizes has shape {list(sizes.shape)} and holds {sizes.dtype}; "
+        "expected whole numbers [S], 1 or more")
     try: _in_range(codes, tuple(map(int, sizes)))
     except ValueError as error: raise ValueError(f"{prefix}{error}") from None
     if not len(codes): raise ValueError(f"{prefix}codes has no rows; expected one at least")
@@ -117,7 +119,8 @@ def _categories(groups, d: int) -> dict[str, np.ndarray]:
     if isinstance(groups, Mapping): return check_groups({k: as_array(v) for k, v in groups.items()}, d)
     labels = as_array(groups)
     if labels.shape != (d,): raise ValueError(
-        f"groups has shape {list(labels.shape)}; expected name -> positions, or a category for each of {d} columns")
+        f"groups has shape {list(labels.shape)}; expected name -> positions, "
+        f"or a category for each of {d} columns")
     return {str(label): np.flatnonzero(labels == label) for label in dict.fromkeys(labels.tolist())}
 
 
@@ -178,12 +181,14 @@ def _used(values: np.ndarray, null: np.ndarray, sizes: np.ndarray) -> Finding:
     lost = [ps[i] <= LEVEL / 2 and left[:, i].min() < HALF for i in (0, 1)]
     i = int(lost[1] and ps[0] > LEVEL / 2)
     p, at = min(1., 2 * ps[i]), int(left.min(1).argmin())
-    why = (f"{('live codes', 'bits in use')[i]}: {total[0]:.0f} of {sizes.sum()} codes live and {total[1]:.1f} of "
-           f"{np.log2(sizes).sum():.1f} bits; chance leaves {mean[:, 0].sum():.1f} and {mean[:, 1].sum():.1f}; "
+    what, chance = ("live codes", "bits in use")[i], mean.sum(0)
+    why = (f"{what}: {total[0]:.0f} of {sizes.sum()} codes live and {total[1]:.1f} of "
+           f"{np.log2(sizes).sum():.1f} bits; chance leaves {chance[0]:.1f} and {chance[1]:.1f}; "
            f"book {at} has {values[at, 0]:.0f} of {sizes[at]}")
-    return _found("VQ01", _status(p, any(lost)), statistic=total[i], threshold=-critical(-totals[i], LEVEL / 2), p=p,
-                  evidence={"why": why, "live": values[:, 0], "dead": int(sizes.sum() - total[0]),
-                            "bits": values[:, 1], "expected_live": mean[:, 0]})
+    return _found("VQ01", _status(p, any(lost)), statistic=total[i], p=p,
+                  threshold=-critical(-totals[i], LEVEL / 2), evidence={
+        "why": why, "live": values[:, 0], "dead": int(sizes.sum() - total[0]), "bits": values[:, 1],
+        "expected_live": mean[:, 0]})
 
 # %% ../../nbs/vqvae/11_checks.ipynb #349e11cf
 def _alive(counts: list[np.ndarray]) -> tuple[int, float]:
@@ -208,17 +213,20 @@ def shrunken_codebook(
     other_sizes,  # [T]
 ) -> Finding:
     "Whether a larger share of codes in use hides that fewer are."
-    codes, sizes = _books(codes, sizes)
-    before, K = _books(other_codes, other_sizes, "other_")
+    (codes, sizes), (before, K) = _books(codes, sizes), _books(other_codes, other_sizes, "other_")
     if len(codes) != len(before):
-        return _lacks("VQ02", f"{len(codes)} and {len(before)} rows: more rows see more codes; take the same number",
+        return _lacks("VQ02", f"{len(codes)} and {len(before)} rows: more rows see more codes; take as many",
                       max(len(codes), len(before)))
-    (live, noise), (was, other) = _alive(_counts(codes, sizes)), _alive(_counts(before, K))
-    now, then = live / sizes.sum(), was / K.sum()
-    p = max(_above(was - live, noise + other), _above(now - then, noise / sizes.sum() ** 2 + other / K.sum() ** 2))
+    return _shrunk(*_alive(_counts(codes, sizes)), sizes.sum(), *_alive(_counts(before, K)), K.sum())
+
+
+def _shrunk(live: int, noise: float, of: int, was: int, other: float, of_other: int) -> Finding:
+    "The finding about live codes, the variance of their number, and all codes, of both runs."
     from scipy.stats import norm
+    now, then = live / of, was / of_other
+    p = max(_above(was - live, noise + other), _above(now - then, noise / of ** 2 + other / of_other ** 2))
     limit = was - float(norm.isf(LEVEL)) * (noise + other) ** .5
-    why = (f"live codes of {sizes.sum()} ({100 * now:.1f} %), after {was} of {K.sum()} ({100 * then:.1f} %) in the "
+    why = (f"live codes of {of} ({100 * now:.1f} %), after {was} of {of_other} ({100 * then:.1f} %) in the "
            "other run")
     return _found("VQ02", _status(p, live < HALF * was), statistic=live, threshold=limit, p=p,
                   evidence={"why": why, "share": now, "other_share": then, "other_live": was})
@@ -226,13 +234,14 @@ def shrunken_codebook(
 # %% ../../nbs/vqvae/11_checks.ipynb #7f92b58c
 @lru_cache(maxsize=64)
 def _reach_needed(K: int) -> int:
-    "Rows of a Gaussian whose largest is below half of the largest of K with a probability of at most LEVEL / 2."
+    "Rows of a Gaussian whose largest is below half of the largest of K in at most LEVEL / 2 of all draws."
     from scipy.stats import norm
     r = np.linspace(0, 8, 4001)
     inside = 1 - 2 * norm.sf(r)                            # of one row within r
     beyond = np.minimum(1, 2 * K * norm.sf(2 * r))
     n = 2
-    while (np.diff(inside ** n) * (beyond[1:] + beyond[:-1]) / 2).sum() > LEVEL / 2: n += 1   # half: the mean errs, too
+    between = (beyond[1:] + beyond[:-1]) / 2
+    while (np.diff(inside ** n) * between).sum() > LEVEL / 2: n += 1   # half: the mean errs, too
     return n
 
 
@@ -240,7 +249,8 @@ def _pairs(codebook, latents) -> list[tuple[np.ndarray, np.ndarray]]:
     "Codebooks [K, w] and what is quantised with them, [n, w]."
     several = isinstance(codebook, (list, tuple)) and as_array(codebook[0]).ndim == 2
     books, rows = (list(codebook), list(latents)) if several else ([codebook], [latents])
-    if len(books) != len(rows): raise ValueError(f"{len(books)} codebooks and {len(rows)} latents; expected one each")
+    if len(books) != len(rows):
+        raise ValueError(f"{len(books)} codebooks and {len(rows)} latents; expected one each")
     books = [as_numbers(book, "codebook", (None, None)).astype(float) for book in books]
     return [(book, as_numbers(z, "latents", (None, book.shape[1]), ", as wide as the codebook").astype(float))
             for book, z in zip(books, rows)]
@@ -269,13 +279,13 @@ def _reached(far, K: int) -> Finding:
     (norms, R), limit = far[at], limits[at]
     R = R or 1e-300
     status = "fail" if out > HALF * K else "warn" if out else "ok"
-    why = (f"times further out than anything quantised is the furthest code of book {at} of {len(far)}; {out} of {K} "
-           "codes are out of reach")
+    why = (f"times further out than anything quantised is the furthest code of book {at} of {len(far)}; "
+           f"{out} of {K} codes are out of reach")
     return _found("VQ03", status, statistic=norms.max() / R, threshold=limit / R, evidence={
         "why": why, "out_of_reach": out, "largest_code": norms.max(), "largest_latent": R})
 
 # %% ../../nbs/vqvae/11_checks.ipynb #adb73996
-_CATEGORIES = next(g for g in range(2, 20) if 1 / factorial(g) <= LEVEL)   # so that one order in g! is beyond chance
+_CATEGORIES = next(g for g in range(2, 20) if 1 / factorial(g) <= LEVEL)   # one order in g! is beyond chance
 _ALL_ORDERS = 6   # categories up to which all 6! orders are looked at
 _ROUNDING = np.finfo(float).eps
 
@@ -301,16 +311,14 @@ def errors_are_scales(
     if x_hat is None and errors is None: return _lacks("REC01", "needs `x_hat` or `errors`")
     x = _columns(x, "x")
     groups = _categories(groups, x.shape[1])
-    if len(groups) < _CATEGORIES:
-        return _lacks("REC01", f"{len(groups)} categories are too few to see what their errors go with", _CATEGORIES)
+    if len(groups) < _CATEGORIES: return _lacks(
+        "REC01", f"{len(groups)} categories are too few to see what their errors go with", _CATEGORIES)
     if len(x) < 4: return _lacks("REC01", f"{len(x)} rows have no halves to compare", 4)
     draw = stream(seed, "REC01")
-    halves = np.array_split(draw.permutation(len(x)), 2)
-    parts = (_of_errors(x, x_hat, groups, halves) if errors is None else
-             _of_reported(x, as_numbers(errors, "errors", (len(groups),), ", one a category").astype(float), groups))
-    if min(part.min() for part in parts) <= 0:
-        return _lacks("REC01", "a category has no error or no variance; there is no logarithm of 0")
-    return _explained(*parts, errors is not None, draw)
+    parts = (_of_errors(x, x_hat, groups, np.array_split(draw.permutation(len(x)), 2)) if errors is None
+             else _of_reported(x, errors, groups))
+    if min(part.min() for part in parts) > 0: return _explained(*parts, errors is not None, draw)
+    return _lacks("REC01", "a category has no error or no variance; there is no logarithm of 0")
 
 
 def _by(squares: np.ndarray, groups) -> np.ndarray:
@@ -319,17 +327,18 @@ def _by(squares: np.ndarray, groups) -> np.ndarray:
 
 
 def _of_errors(x, x_hat, groups, halves) -> tuple[np.ndarray, ...]:
-    "Errors of one half of the rows, mean squares of the other; errors, variances, and those of x_hat, of all; [G] each."
+    "Errors of half of the rows, mean squares of the others; of all: errors, variances, those of x_hat; [G]."
     x_hat = as_numbers(x_hat, "x_hat", x.shape).astype(float)
     squares, (a, b) = (x - x_hat) ** 2, halves
-    spread_hat = _by((x_hat - x_hat.mean(0)) ** 2, groups)
-    spread_hat[spread_hat <= _ROUNDING * _by(x_hat ** 2, groups)] = np.finfo(float).tiny   # constant up to rounding
-    return (_by(squares[a], groups), _by(x[b] ** 2, groups), _by(squares, groups), _by((x - x.mean(0)) ** 2, groups),
-            spread_hat)
+    spread, spread_hat = (_by((one - one.mean(0)) ** 2, groups) for one in (x, x_hat))
+    constant = spread_hat <= _ROUNDING * _by(x_hat ** 2, groups)
+    spread_hat[constant] = np.finfo(float).tiny
+    return _by(squares[a], groups), _by(x[b] ** 2, groups), _by(squares, groups), spread, spread_hat
 
 
 def _of_reported(x, errors, groups) -> tuple[np.ndarray, ...]:
     "As `_of_errors`; how large reconstructions are is not known, and taken for right."
+    errors = as_numbers(errors, "errors", (len(groups),), ", one a category").astype(float)
     spread = _by((x - x.mean(0)) ** 2, groups)
     return errors, _by(x ** 2, groups), errors, spread, spread
 
@@ -348,10 +357,11 @@ def _explained(M, moment, errors, spread, spread_hat, told: bool, generator) -> 
     status = _status(p, lost and explained > HALF) if lost or told and explained > HALF else "ok"
     apart = [float(v.max() / v.min()) for v in (errors, relative)]
     why = (f"correlation of log errors with log scales over {len(M)} categories; scales explain "
-           f"{100 * explained:.0f} % of how errors differ; errors are {apart[0]:.3g} times apart, over variances "
-           f"{apart[1]:.3g} times")
-    return _found("REC01", status, "lost" if lost else "units", statistic=r, threshold=critical(null, LEVEL), p=p,
-                  evidence={"why": why, "explained": explained, "mse_ratio": apart[0], "nmse_ratio": apart[1]})
+           f"{100 * explained:.0f} % of how errors differ; errors are {apart[0]:.3g} times apart, over "
+           f"variances {apart[1]:.3g} times")
+    return _found("REC01", status, "lost" if lost else "units", statistic=r, threshold=critical(null, LEVEL),
+                  p=p, evidence={"why": why, "explained": explained, "mse_ratio": apart[0],
+                                 "nmse_ratio": apart[1]})
 
 # %% ../../nbs/vqvae/11_checks.ipynb #5fe08f40
 _LARGEST = 10_000   # rows of the null; more rows vary less, so that it errs on the safe side
@@ -397,7 +407,8 @@ def misscaled_columns(
     if given is None: return _lacks("REC02", "needs `x` or `scaled`")
     values = _columns(given, "x" if scaled is None else "scaled")
     (n, d), names = values.shape, _own(names, given, values.shape[1])
-    if n < (needed := ceil(1 / WORST)): return _lacks("REC02", f"{n} rows are too few to look at 1 % of them", needed)
+    if n < (needed := ceil(1 / WORST)):
+        return _lacks("REC02", f"{n} rows are too few to look at 1 % of them", needed)
     values = (values - values.mean(0)) / (abs(values).max() or 1.)
     squares, draw = values ** 2, stream(seed, "REC02")
     if not squares.any(): return _lacks("REC02", "all columns are constant")
@@ -413,8 +424,9 @@ def _apart(variances, null, names) -> Finding:
     status = "fail" if p <= LEVEL and effective < HALF * d else "ok"
     positive, top = variances[variances > 0], names[int(variances.argmax())]
     decades = float(np.log10(positive.max() / positive.min()) / 2)
-    why = (f"effective columns of {d}: deviations are {decades:.1f} decades apart, {top!r} has "
-           f"{100 * variances.max() / variances.sum():.0f} % of the variance; {d - len(positive)} are constant")
+    most = 100 * variances.max() / variances.sum()
+    why = (f"effective columns of {d}: deviations are {decades:.1f} decades apart, {top!r} has {most:.0f} % "
+           f"of the variance; {d - len(positive)} are constant")
     return _found("REC02", status, "scales", statistic=effective, threshold=HALF * d, p=p,
                   evidence={"why": why, "decades": decades, "constant": d - len(positive)})
 
@@ -423,10 +435,11 @@ def _tailed(shares, null, names) -> Finding:
     "The finding about shares of variance in 1 % of the rows, [d]."
     at, limit = int(shares.argmax()), critical(null, LEVEL / 2)
     p = min(1., 2 * p_value(shares[at], null))
-    why = (f"of the variance of {names[at]!r} is in 1 % of the rows; of {len(names)} columns {(shares > limit).sum()} have more "
-           f"there than chance gives Gaussian ones, {(shares > HALF).sum()} more than half")
-    return _found("REC02", _status(p, shares[at] > HALF), "tails", statistic=shares[at], threshold=limit, p=p, evidence={
-        "why": why, "beyond_chance": int((shares > limit).sum()), "beyond_half": int((shares > HALF).sum())})
+    beyond, half = int((shares > limit).sum()), int((shares > HALF).sum())
+    why = (f"of the variance of {names[at]!r} is in 1 % of the rows; of {len(names)} columns {beyond} have "
+           f"more there than chance gives Gaussian ones, {half} more than half")
+    return _found("REC02", _status(p, shares[at] > HALF), "tails", statistic=shares[at], threshold=limit, p=p,
+                  evidence={"why": why, "beyond_chance": beyond, "beyond_half": half})
 
 # %% ../../nbs/vqvae/11_checks.ipynb #3115dfc0
 _MINUS_ONE = 2 * 2 ** 2 + 2   # variance of e^2 - z^2, Gaussian with variances 2 and 1
@@ -445,15 +458,21 @@ def worse_than_mean(
     x_hat = as_numbers(x_hat, "x_hat", x.shape).astype(float)
     n, d = x.shape
     groups = {"all": np.arange(d)} if groups is None else _categories(groups, d)
-    needed = ceil(_MINUS_ONE * norm.isf(LEVEL / d) ** 2)
-    if n < needed: return _lacks("REC03", f"{n} rows are too few to see an R2 of -1 in one of {d} columns", needed)
+    if n < (needed := ceil(_MINUS_ONE * norm.isf(LEVEL / d) ** 2)):
+        return _lacks("REC03", f"{n} rows are too few to see an R2 of -1 in one of {d} columns", needed)
+    r2, z = _r2(x, x_hat)
+    p, limit = min(1., d * float(t.sf(z.max(), n - 1))), float(t.isf(LEVEL / d, n - 1))
+    return _below(r2, z, limit, p, groups, names)
+
+
+def _r2(x, x_hat) -> tuple[np.ndarray, np.ndarray]:
+    "R2 of every column, and by how many errors it is below 0; 0 for constant columns."
     varies = np.ptp(x, axis=0) > 0
     unit = np.where(varies, x.std(0), 1.)
     more = ((x - x_hat) / unit) ** 2 - ((x - x.mean(0)) / unit) ** 2
-    mean, error = more.mean(0), more.std(0, ddof=1) / n ** .5
-    with np.errstate(divide="ignore", invalid="ignore"): z = np.where(mean > 0, mean / error, 0.)   # 0 error: surely
-    z[~varies] = 0.
-    return _below(-mean, z, float(t.isf(LEVEL / d, n - 1)), float(min(1., d * t.sf(z.max(), n - 1))), groups, names)
+    mean, error = more.mean(0), more.std(0, ddof=1) / len(x) ** .5
+    with np.errstate(divide="ignore", invalid="ignore"): z = mean / error    # without error: surely
+    return np.where(varies, -mean, 0.), np.where(varies & (mean > 0), z, 0.)
 
 
 def _below(r2, z, limit: float, p: float, groups, names) -> Finding:
@@ -487,11 +506,11 @@ def unlike_training(
     found = []
     if x is not None and (train is not None or centre is not None and scale is not None):
         x = _columns(x, "x")
-        if train is not None: found = _compared(x, _columns(train, "train", x.shape[1]), stream(seed, "DATA04"))
-        else: found = [_far_out(x, *(as_numbers(one, name, (x.shape[1],)) for one, name in ((centre, "centre"), (scale, "scale"))))]
+        found = ([_far_out(x, centre, scale)] if train is None else
+                 _compared(x, _columns(train, "train", x.shape[1]), stream(seed, "DATA04")))
     if mine and theirs: found.append(_renamed(mine, theirs))
     if found: return _worst(found)
-    return _lacks("DATA04", "needs `x` with `train`, or with `centre` and `scale`; or `names` with `train_names`")
+    return _lacks("DATA04", "needs `x` with `train` or `centre` and `scale`, or `names` and `train_names`")
 
 
 def _told_names(names, x) -> tuple[str, ...] | None:
@@ -505,15 +524,19 @@ def _renamed(names, train_names) -> Finding:
     missing, more = (sorted(set(a) - set(b)) for a, b in ((train_names, names), (names, train_names)))
     off = sum(a != b for a, b in zip(names, train_names)) + abs(len(names) - len(train_names))
     why = f"of {len(train_names)} columns have another name than in training"
-    if missing or more: why += f"; missing: {', '.join(missing[:5]) or 'none'}; unknown: {', '.join(more[:5]) or 'none'}"
-    elif off: why += f"; the same names in another order, the first {next(a for a, b in zip(names, train_names) if a != b)!r}"
-    return _found("DATA04", "fail" if off else "ok", "names", statistic=off, threshold=0, evidence={"why": why})
+    if missing or more:
+        why += f"; missing: {', '.join(missing[:5]) or 'none'}; unknown: {', '.join(more[:5]) or 'none'}"
+    elif off:
+        first = next(a for a, b in zip(names, train_names) if a != b)
+        why += f"; the same names in another order, the first {first!r}"
+    return _found("DATA04", "fail" if off else "ok", "names", statistic=off, threshold=0,
+                  evidence={"why": why})
 
 
 def _compared(x, train, generator) -> list[Finding]:
     "The findings about distributions and correlations of columns."
     n, m, d = len(x), len(train), x.shape[1]
-    least = log(2 * 2 * d / LEVEL) / 2                       # of nm / (n + m), so that a distance of 1 is beyond chance
+    least = log(2 * 2 * d / LEVEL) / 2   # of nm / (n + m), so that a distance of 1 is beyond chance
     if n * m / (n + m) < least:
         return [_lacks("DATA04", f"{n} rows and {m} of the training are too few to compare", ceil(2 * least))]
     return [_shifted(x, train), _reordered(x, train, generator)]
@@ -548,7 +571,7 @@ def _ranks(x: np.ndarray) -> np.ndarray:
 
 
 def _dealt(both: np.ndarray, first: np.ndarray) -> np.ndarray:
-    "Squared differences of the correlations of two parts of the rows, added up; one sum for each [D, rows] of who is first."
+    "Squared differences of the correlations of two parts of the rows; a sum for each row of `first` [D, n]."
     n, apart = first[0].sum(), np.zeros(len(first))
     for j in range(both.shape[1] - 1):
         products = both[:, j:j + 1] * both[:, j + 1:]
@@ -563,15 +586,18 @@ def _reordered(x, train, generator) -> Finding:
     first = np.r_[np.ones(len(a)), np.zeros(len(b))]
     sums = _dealt(np.r_[a, b], np.array([first, *(generator.permutation(first) for _ in range(DRAWS))]))
     here, there = (np.triu(z.T @ z / len(z), 1) for z in (a, b))
-    left, p = float((here * there).sum() / max((there ** 2).sum(), 1e-300)), min(1., 2 * p_value(sums[0], sums[1:]))
-    why = (f"of the correlations of the training are kept; squared differences {sums[0]:.3g}, chance gives up to "
-           f"{critical(sums[1:], LEVEL / 2):.3g}")
-    return _found("DATA04", _status(p, left < HALF), "order", statistic=left, threshold=HALF, p=p, evidence={"why": why})
+    left = float((here * there).sum() / max((there ** 2).sum(), 1e-300))
+    p = min(1., 2 * p_value(sums[0], sums[1:]))
+    why = (f"of the correlations of the training are kept; squared differences {sums[0]:.3g}, chance gives "
+           f"up to {critical(sums[1:], LEVEL / 2):.3g}")
+    return _found("DATA04", _status(p, left < HALF), "order", statistic=left, threshold=HALF, p=p,
+                  evidence={"why": why})
 
 
 def _far_out(x, centre, scale) -> Finding:
     "The finding about rows that lie far out by the stored scale."
     from scipy.stats import binom
+    centre, scale = (as_numbers(v, name, (x.shape[1],)) for v, name in ((centre, "centre"), (scale, "scale")))
     if scale.min() <= 0: raise ValueError(f"scale goes down to {scale.min():g}; expected deviations above 0")
     n, d = x.shape
     needed = next(k for k in range(1, 100) if LEVEL ** k <= LEVEL / d)
@@ -580,10 +606,11 @@ def _far_out(x, centre, scale) -> Finding:
     ps = binom.sf(far - 1, n, LEVEL)
     p = float(min(1., d * ps.min()))
     out = ps <= LEVEL / d
-    why = (f"share of rows more than {_FAR:.0f} stored deviations out, of the worst column; {out.sum()} of {d} columns "
-           "are unlike training")
+    why = (f"share of rows more than {_FAR:.0f} stored deviations out, of the worst column; {out.sum()} of "
+           f"{d} columns are unlike training")
     return _found("DATA04", _status(p, out.mean() > HALF), "scale", statistic=far.max() / n, p=p,
-                  threshold=float(binom.isf(LEVEL / d, n, LEVEL)) / n, evidence={"why": why, "columns": np.flatnonzero(out)[:20]})
+                  threshold=float(binom.isf(LEVEL / d, n, LEVEL)) / n,
+                  evidence={"why": why, "columns": np.flatnonzero(out)[:20]})
 
 # %% ../../nbs/vqvae/11_checks.ipynb #f94e59f0
 def _as_run(run, name: str):
@@ -593,8 +620,8 @@ def _as_run(run, name: str):
     wanted = {field.name for field in fields(Run)}
     given = dict(run) if isinstance(run, Mapping) else {}
     if set(given) == wanted: return Run(**given)
-    raise ValueError(f"{name} has {', '.join(sorted(given)) or type(run).__name__}; expected a Run or its fields "
-                     f"{', '.join(sorted(wanted))}")
+    raise ValueError(f"{name} has {', '.join(sorted(given)) or type(run).__name__}; expected a Run or its "
+                     f"fields {', '.join(sorted(wanted))}")
 
 
 @check("CFG03", "vqvae", needs=("run", "other_run"))
@@ -668,35 +695,41 @@ def diagnose(
     configs = study.arms()
     def inputs(arm): return _inputs(arm, configs[arm], study.first(arm).seed, epochs, by_document)
     other = {} if against is None else _compare_with(inputs(against))
-    def found(arm): return findings_on(_heading(arm, configs[arm], epochs, by_document), **inputs(arm), **other)
+    def found(arm): return findings_on(_told(arm, configs[arm], epochs, by_document), **inputs(arm), **other)
     return Diagnosis(tuple(finding for arm in arms for finding in found(arm)))
 
 
-def _heading(arm, config, epochs, by_document) -> str:
+def _told(arm, config, epochs, by_document) -> str:
     "The arm, and what was done differently."
-    short = _epochs(config) > (epochs or np.inf)
-    return arm + (f" (after {epochs} of {config.epochs} epochs)" if short else "") + (" by the document's diagnostic" if by_document else "")
+    short = f" (after {epochs} of {config.epochs} epochs)" if _epochs(config) > (epochs or np.inf) else ""
+    return arm + short + " by the document's diagnostic" * by_document
 
 
 def _epochs(config) -> int: return 0 if config.method == "residual" else config.epochs
 
 
-def _inputs(arm, config, seed, epochs=None, by_document=False) -> dict[str, Any]:
-    "Inputs of the checks from a run of an arm."
+def _again(config, seed):
+    "What is prepared for a run, and all that its method gives; as in the run, with one thread."
     import torch
     from mlfixes.vqvae import training
+    torch.set_num_threads(1)
+    prep = training._of(config, seed)
+    return prep, getattr(training, f"_{config.method}")(config, seed, prep)
+
+
+def _inputs(arm, config, seed, epochs=None, by_document=False) -> dict[str, Any]:
+    "Inputs of the checks from a run of an arm."
     from mlfixes.vqvae.bits import rate
     from mlfixes.vqvae.diagnose import Run
     from mlfixes.vqvae.scaling import ColumnScaler
-    torch.set_num_threads(1)
     if epochs is not None: config = replace(config, epochs=min(epochs, config.epochs))
-    prep, how = training._of(config, seed), getattr(training, f"_{config.method}")
-    _, x_hat, codes, sizes, reconstruct, *_ = how(config, seed, prep)
+    prep, (_, x_hat, codes, sizes, reconstruct, *_) = _again(config, seed)
     scaler, x = ColumnScaler(config.scaling).fit(prep.train), prep.test
-    run = Run(arm, _epochs(config), prep.names, prep.groups, float(rate(sizes)), config.scaling, f"{config.data}, seed {seed}")
-    given = dict(x=x, x_hat=x_hat, scaled=scaler.transform(x), train=prep.train, groups=prep.groups, names=prep.names,
-                 train_names=prep.names, codes=codes, sizes=np.array(sizes), run=run)
-    given |= _latents(getattr(reconstruct, "model", None), given["scaled"])
+    run = Run(arm, _epochs(config), prep.names, prep.groups, float(rate(sizes)), config.scaling,
+              f"{config.data}, seed {seed}")
+    given = dict(x=x, x_hat=x_hat, scaled=scaler.transform(x), train=prep.train, groups=prep.groups,
+                 names=prep.names, train_names=prep.names, codes=codes, sizes=np.array(sizes), run=run)
+    given |= _latents(getclosurevars(reconstruct).nonlocals.get("model"), given["scaled"])   # where there is a network
     if not by_document: return given
     raw = prep.redrawn
     given |= dict(x=raw, scaled=raw, x_hat=reconstruct(raw), train=scaler.transform(prep.train))

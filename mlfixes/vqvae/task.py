@@ -453,7 +453,7 @@ task = Task("vqvae", "The worst category was four million times worse: did adapt
             prepare=prepare, metrics=_METRICS,
             profiles={"quick": Profile(10, {"n": 2_000, "batch": 128}, arms=_QUICK),
                       "standard": Profile(8, attribution=True, seeds_by_arm=_MAIN | _FEW),
-                      "test": Profile(2, {"n": 400, "epochs": 2, "batch": 64})},
+                      "test": Profile(2, {"n": 1_000, "epochs": 2, "batch": 128})},
             data="112 statistics of 2,000 simulated fields",
             data_by_profile={"standard": "112 statistics of 5,000 simulated fields, as columns or through "
                                          "frozen encoders; where a claim says so, Italian power demand "
@@ -485,7 +485,7 @@ def told_figure(
     "A figure: the diagnostic's error of every category against the mean square of its input, and against what is missed."
     from matplotlib.figure import Figure
     from mlfixes.bench.plots import arm_color, figure
-    fig = Figure(figsize=(6.4, 3.1), layout="constrained")
+    fig = Figure(figsize=(6.4, 3.3), layout="constrained")
     told, missed = fig.subplots(1, 2, sharey=True)
     marks = dict(zip(arms, "osD^v"))
     for arm in arms:
@@ -497,7 +497,7 @@ def told_figure(
     told.set(xscale="log", yscale="log", xlabel="mean square of the input", ylabel="MSE by the diagnostic")
     missed.set(xscale="log", xlabel="share of variance missed")
     for ax in (told, missed): ax.spines[["top", "right"]].set_visible(False)
-    missed.legend(frameon=False, fontsize=8, loc="lower right")
+    fig.legend(*missed.get_legend_handles_labels(), loc="outside upper center", ncols=len(arms), frameon=False, fontsize=9)
     return figure(fig, "One mark a category, first seed: the diagnostic's error is what goes in, whatever "
                        "comes out",
                   "Left: on the diagonal. Right: no relation to the share of variance that is missed")
