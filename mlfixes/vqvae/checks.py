@@ -32,7 +32,7 @@ HALF = .5     # of what was to be had: losing more than this fails
 # %% ../../nbs/vqvae/11_checks.ipynb #efcce6f1
 PROOFS = {   # code and case -> claim of the vqvae task that proves the remedy
     "VQ01": "update", "VQ02": None, "VQ03": "update", "REC01 units": "scale", "REC01 lost": "scale",
-    "REC02 scales": None, "REC02 tails": "asinh-rank", "REC03": "columns-bits-transfer", "DATA03": "names",
+    "REC02 scales": None, "REC02 tails": "asinh-rank", "REC03": "columns-bits-transfer", "DATA03": None,
     "DATA04 names": None, "DATA04 scale": "scale", "DATA04 order": None, "CFG03": "epochs"}
 
 _ADVICE = {   # code and case: cause, remedy
