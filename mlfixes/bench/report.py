@@ -105,7 +105,7 @@ def masthead(study: Study) -> Html:
 def target_text(claim: Claim, unit: str = "") -> str:
     "What would have to hold, in a few characters: '\N{GREATER-THAN OR EQUAL TO} 2.5 points'."
     at_least = "\N{GREATER-THAN OR EQUAL TO}"
-    text = {"gain": f"{at_least} {claim.target}", "ratio": f"{at_least} {claim.target} times",
+    text = {"gain": f"{at_least} {claim.target}", "ratio": f"{at_least} {claim.target or 0:.4g} times",
             "superiority": "> 0", "noninferiority": f"> \N{MINUS SIGN}{claim.margin}",
             "level": f"reaches {claim.target or 0:.4g}", "range": f"{claim.target} to {claim.high}",
             "trend": f"{at_least} {claim.target or 0} a step",
