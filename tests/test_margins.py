@@ -186,7 +186,7 @@ def test_sampling_all_classes_is_not_sampling(seed, kind, unbiased):
     a, b = full(emb, y), part(emb, y)
     assert torch.equal(a.logits, b.logits) and torch.allclose(a.loss, b.loss, rtol=1e-6)
     a.loss.backward(); b.loss.backward()
-    close(part.weight.grad, full.weight.grad, 6)
+    close(part.weight.grad, full.weight.grad, 5)   # 32 bits: the products have another order
 
 
 @quick
