@@ -16,7 +16,7 @@ if TYPE_CHECKING: import numpy
 
 # %% auto #0
 __all__ = ['STATUSES', 'SCHEMA_VERSION', 'Finding', 'not_applicable', 'Diagnosis', 'Check', 'check', 'checks', 'as_array',
-           'as_numbers', 'p_value', 'critical', 'named', 'load_checks']
+           'as_numbers', 'p_value', 'critical', 'named', 'family_findings', 'load_checks']
 
 # %% ../../nbs/doctor/00_findings.ipynb #2a612a88
 def _plain(value, name: str):
@@ -295,6 +295,20 @@ def named(
     "The finding with the name in front of what its evidence says."
     said = f"{name}: {finding.evidence.get('why', '')}"
     return replace(finding, evidence={**finding.evidence, "why": said})
+
+# %% ../../nbs/doctor/00_findings.ipynb #bf2c1be1
+def family_findings(
+    family: str,     # whose checks run
+    arm: str = "",   # name that the evidence starts with, if any
+    **inputs,        # arrays by the names that its checks take
+) -> Diagnosis:
+    "What all checks of the family find; a `TypeError` for inputs that none of them takes."
+    mine = [one for one in checks().values() if one.family == family]
+    takes = sorted({name for one in mine for name in one.takes})
+    if unknown := sorted(set(inputs) - set(takes)):
+        raise TypeError(f"no check of {family} takes {', '.join(unknown)}; expected some of {', '.join(takes)}")
+    found = (one(**inputs) for one in mine)
+    return Diagnosis(tuple(named(finding, arm) if arm else finding for finding in found))
 
 # %% ../../nbs/doctor/00_findings.ipynb #f02407b8
 def load_checks() -> dict[str, Check]:

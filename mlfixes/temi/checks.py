@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..bench.task import known, stream
-from ..doctor.findings import (Diagnosis, Finding, as_array, as_numbers, check, critical, named,
+from ..doctor.findings import (Diagnosis, Finding, as_array, as_numbers, check, critical, family_findings,
                                      not_applicable, p_value)
 
 # %% auto #0
@@ -653,23 +653,13 @@ def _misplaced(probs: np.ndarray) -> np.ndarray:
     p = torch.from_numpy(np.ascontiguousarray(probs))
     return misplaced_weight(p, p).numpy()
 
-# %% ../../nbs/temi/08_checks.ipynb #6f8df760
-_CHECKS = (cluster_collapse, regulariser_at_fault, unaligned_vote, random_level, loss_at_landmark, low_rate,
-           shrinking_loss, same_sample)
-
-
+# %% ../../nbs/temi/08_checks.ipynb #04115d26
 def findings_on(
     arm: str = "",   # name that the evidence starts with, if any
     **inputs,        # arrays by the names of the table above
 ) -> Diagnosis:
     "What all checks of the family find; a `TypeError` for inputs that none of them takes."
-    from mlfixes.doctor.findings import checks
-    mine = [one for one in checks().values() if one.run in _CHECKS]
-    takes = sorted({name for one in mine for name in one.takes})
-    if unknown := sorted(set(inputs) - set(takes)):
-        raise TypeError(f"no check of temi takes {', '.join(unknown)}; expected some of {', '.join(takes)}")
-    found = (one(**inputs) for one in mine)
-    return Diagnosis(tuple(named(finding, arm) if arm else finding for finding in found))
+    return family_findings("temi", arm, **inputs)
 
 # %% ../../nbs/temi/08_checks.ipynb #27b45c5d
 def diagnose(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..bench.task import stream
-from ..doctor.findings import (Diagnosis, Finding, as_array, as_numbers, check, critical, named,
+from ..doctor.findings import (Diagnosis, Finding, as_array, as_numbers, check, critical, family_findings,
                                      not_applicable, p_value)
 
 # %% auto #0
@@ -665,23 +665,13 @@ def _named_groups(groups) -> dict[str, np.ndarray]:
     return _categories(groups, len(as_array(groups)) if not isinstance(groups, Mapping)
                        else sum(len(as_array(where)) for where in groups.values()))
 
-# %% ../../nbs/vqvae/11_checks.ipynb #a2cfd97b
-_CHECKS = (dead_codes, shrunken_codebook, out_of_reach, errors_are_scales, misscaled_columns, worse_than_mean,
-           unlike_training, unequal_budgets, category_drift)
-
-
+# %% ../../nbs/vqvae/11_checks.ipynb #628af4b2
 def findings_on(
     arm: str = "",   # name that the evidence starts with, if any
     **inputs,        # arrays by the names of the table above
 ) -> Diagnosis:
     "What all checks of the family find; a `TypeError` for inputs that none of them takes."
-    from mlfixes.doctor.findings import checks
-    mine = [one for one in checks().values() if one.run in _CHECKS]
-    takes = sorted({name for one in mine for name in one.takes})
-    if unknown := sorted(set(inputs) - set(takes)):
-        raise TypeError(f"no check of vqvae takes {', '.join(unknown)}; expected some of {', '.join(takes)}")
-    found = (one(**inputs) for one in mine)
-    return Diagnosis(tuple(named(finding, arm) if arm else finding for finding in found))
+    return family_findings("vqvae", arm, **inputs)
 
 # %% ../../nbs/vqvae/11_checks.ipynb #4bf731ea
 def diagnose(
