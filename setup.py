@@ -22,7 +22,7 @@ setup(
     long_description_content_type="text/markdown",
     packages=[*find_packages(include=["mlfixes", "mlfixes.*"]), "mlfixes.reports"],
     package_dir={"mlfixes.reports": "reports"},
-    package_data={"mlfixes": ["py.typed"], "mlfixes.reports": ["*.ipynb", "recorded/*/*"]},
+    package_data={"mlfixes": ["py.typed", "lensing/*.npz"], "mlfixes.reports": ["*.ipynb", "recorded/*/*"]},
     python_requires=f">={cfg['min_python']}", install_requires=cfg["requirements"].split(),
     extras_require=extras,
     entry_points={"console_scripts": ["mlfixes = mlfixes.cli:main"],
