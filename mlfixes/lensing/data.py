@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import betaln, ndtr, ndtri, xlog1py, xlogy
+from scipy.special import betaincinv, betaln, ndtr, ndtri, xlog1py, xlogy
 
 from ..data import DataUnavailable
 
@@ -61,6 +61,17 @@ class Prior:
         "`n` draws of theta, [n, 5] in the order of `PARAMETERS`."
         return np.hstack([self.cosmologies(n, rng), self.nuisance(n, rng)])
 
+    def design(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        "`n` values of (Om, S8) spread evenly over the prior, as a simulated suite has them, [n, 2]."
+        low, high = self.box
+        return low + (high - low) * betaincinv(*self.shapes, _spread(n, 2, rng, "lloyd"))
+
+    def shared_nuisance(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        "`n` triples (T_AGN, f0, dz), each evenly spread: a Latin hypercube, [n, 3]."
+        low, high = np.array([self.T_AGN, self.f0]).T
+        u = _spread(n, 3, rng)
+        return np.column_stack([low + (high - low) * u[:, :2], self.dz * ndtri(ndtr(-MOST) + u[:, 2] * (1 - 2 * ndtr(-MOST)))])
+
     def log_density(
         self,
         cosmology: np.ndarray,   # [..., 2] (Om, S8)
@@ -80,6 +91,12 @@ class Prior:
         a, b = self.shapes
         std = np.sqrt(a * b / (a + b + 1)) / (a + b)
         return low + (high - low) * a / (a + b), (high - low) * std
+
+
+def _spread(n: int, d: int, rng: np.random.Generator, optimization: str | None = None) -> np.ndarray:
+    "A Latin hypercube [n, d] between 0 and 1."
+    from scipy.stats import qmc
+    return qmc.LatinHypercube(d, seed=rng, optimization=optimization).random(n)
 
 
 def _check_prior(prior: Prior):

@@ -289,9 +289,9 @@ def simulate_trial(
 def _trial(sim, seed, sizes, prior) -> Trial:
     "See `simulate_trial`."
     cosmologies, train, calibrate, test = sizes
-    design = prior.cosmologies(cosmologies, stream(seed, "lensing design"))
+    design = prior.design(cosmologies, stream(seed, "lensing design"))
     design.setflags(write=False)
-    nuisance = prior.nuisance(train + calibrate, stream(seed, "lensing nuisance"))
+    nuisance = prior.shared_nuisance(train + calibrate, stream(seed, "lensing nuisance"))
     fresh = prior.draw(test, stream(seed, "lensing test"))
     return Trial(_part(sim, seed, "train", *_cross(design, nuisance[:train])),
                  _part(sim, seed, "calibrate", *_cross(design, nuisance[train:])),

@@ -18,7 +18,7 @@ from .summaries import _count, _table
 # %% auto #0
 __all__ = ['WIDEST', 'LEAST', 'EACH', 'SKIP', 'LEAF', 'NOTHING', 'SINGLE', 'FINEST', 'gaussian_loglike', 'log_posterior',
            'Chains', 'metropolis', 'autocorrelation_time', 'effective_samples', 'split_rhat', 'emcee_posterior',
-           'conical_rule', 'SimplexPosterior', 'GridPosterior']
+           'conical_rule', 'SimplexPosterior', 'GridPosterior', 'DesignPrior', 'laplace']
 
 # %% ../../nbs/lensing/05_posterior.ipynb #ada7b806
 def gaussian_loglike(
@@ -142,7 +142,7 @@ def emcee_posterior(
 
 # %% ../../nbs/lensing/05_posterior.ipynb #c7549206
 WIDEST = 6.               # longest edge, in standard deviations of the summary, of a triangle that is not cut
-LEAST, EACH = 2., .8      # nodes along a triangle: at least, and more for each standard deviation
+LEAST, EACH = 1.5, .7     # nodes along a triangle: at least, and more for each standard deviation
 
 
 def conical_rule(
@@ -172,7 +172,7 @@ def _pieces(cuts) -> np.ndarray:
 
 # %% ../../nbs/lensing/05_posterior.ipynb #2586413e
 SKIP = 14.     # a cell is skipped if its share is below e^-14 of another's
-LEAF = 128     # maps in a group
+LEAF = 64      # maps in a group
 NOTHING = -60. # logs below this are raised to it: numbers too small for 32 bits are ten times slower
 SINGLE = 100.  # whitened size of a summary up to which 32 bits do
 
@@ -212,6 +212,14 @@ def _logs(prior, theta) -> np.ndarray:
                      f"{value.max(initial=-np.inf)} for {len(theta)} cosmologies; expected [n] log densities, some finite")
 
 # %% ../../nbs/lensing/05_posterior.ipynb #6457e69d
+def _leaves(z):
+    "Positions of groups of similar summaries: strips along the first number, cut along the second."
+    strips = max(1, round(math.sqrt(len(z) / LEAF)))
+    strip = np.argsort(np.argsort(z[:, 0])) * strips // len(z)
+    order = np.lexsort((z[:, 1], strip))
+    for at in range(0, len(z), LEAF): yield order[at:at + LEAF]
+
+
 class _Quadrature:
     "Weighted nodes in cosmology; the posterior of any summary is a sum over them."
     def _build(self, theta, log_weight, mean, cov, cell, mesh, dtype, outside, reach):
@@ -232,6 +240,7 @@ class _Quadrature:
         mean, cov = self._whitened(mean), self._white @ cov @ self._white.T
         self._A = _coefficients(mean, cov)
         self._A[:, 5] += log_weight
+        self._A = np.c_[self._A, np.ones(len(self._A))]   # times what is taken off all logs
         self._single = self._A.astype(np.float32), self._powers.astype(np.float32)
         self._cells = self._bounds(mean, cov, log_weight, cell)
         self._mean, self._precision = mean, np.linalg.inv(cov)
@@ -270,20 +279,18 @@ class _Quadrature:
         "Sums over nodes of posterior times powers of cosmology, [m, 6], and the log of their scale, [m]."
         A, powers = self._single if single else (self._A, self._powers)
         out, scale = np.empty((len(z), 6)), np.empty(len(z))
-        strips = max(1, round(math.sqrt(len(z) / LEAF)))
-        strip = np.argsort(np.argsort(z[:, 0])) * strips // len(z)
-        order = np.lexsort((z[:, 1], strip))
-        for at in range(0, len(z), LEAF):
-            own = order[at:at + LEAF]
+        room = np.empty(max(len(A) * min(LEAF, len(z)), 1), A.dtype)
+        for own in _leaves(z):
             nodes, low, high = self._chosen(z[own])
             A_own, powers_own = (A, powers) if nodes is None else (A.take(nodes, 0), powers.take(nodes, 0))
-            block = max(1, 2**24 // len(A_own))
-            for part in (own[i:i + block] for i in range(0, len(own), block)):
-                L = _features(z[part]).astype(A.dtype) @ A_own.T
-                top = L.max(1) if high - low > 60 else np.full(len(part), low, A.dtype)
-                L -= top[:, None]
-                np.maximum(L, NOTHING, out=L)
-                out[part], scale[part] = np.exp(L, out=L) @ powers_own, top
+            features = np.concatenate([_features(z[own]).T, np.full((1, len(own)), -low)]).astype(A.dtype)
+            L = np.matmul(A_own, features, out=room[:len(A_own) * len(own)].reshape(len(A_own), -1))
+            scale[own] = low
+            if high - low > -NOTHING:   # the group is so wide that its bounds say little
+                scale[own] += (top := L.max(0))
+                L -= top
+            np.maximum(L, NOTHING, out=L)
+            out[own] = (powers_own.T @ np.exp(L, out=L)).T
         return out, scale
 
     def _asked(self, d) -> np.ndarray:
@@ -508,3 +515,48 @@ class GridPosterior(_Quadrature):
         a, b, c, e = theta[:-1, :-1], theta[1:, :-1], theta[:-1, 1:], theta[1:, 1:]
         corners = np.stack([np.stack([a, b, c], -2), np.stack([e, c, b], -2)]).reshape(-1, 2)
         return self._coded(corners, *self._moments_at(corners))
+
+# %% ../../nbs/lensing/05_posterior.ipynb #5333efa1
+class DesignPrior:
+    "Log density of the cosmologies that a design was drawn from, by kernels of Scott's width."
+    def __init__(self,
+                 design: np.ndarray,  # [K, 2]
+                 shrink: bool = True, # kernels towards the mean, so that the covariance is that of the design
+    ):
+        from scipy.stats import gaussian_kde
+        design = np.asarray(design, float)
+        if design.ndim != 2 or design.shape[1] != 2 or len(design) < 5 or not np.isfinite(design).all(): raise ValueError(
+            f"design has shape {design.shape}; expected [K, 2] finite cosmologies, 5 or more")
+        h = gaussian_kde(design.T).factor
+        middle = design.mean(0)
+        if shrink: design = middle + math.sqrt(1 - h**2) * (design - middle)
+        self._density = gaussian_kde(design.T, h / math.sqrt(1 - h**2) if shrink else h)
+
+    def __call__(self,
+                 cosmology: np.ndarray, # [..., 2]
+    ) -> np.ndarray:                    # [...]
+        "Log density."
+        cosmology = np.asarray(cosmology, float)
+        return self._density.logpdf(cosmology.reshape(-1, 2).T).reshape(cosmology.shape[:-1])
+
+# %% ../../nbs/lensing/05_posterior.ipynb #125b793a
+def laplace(
+    posterior: SimplexPosterior | GridPosterior,
+    d: np.ndarray,                  # [m, 2] summaries
+    depth: float = 1.,              # below the maximum, in log posterior, of what is fitted
+) -> tuple[np.ndarray, np.ndarray]: # [m, 2], [m, 2]
+    "Mean and standard deviation of a Gaussian fitted at the mode; NaN where the peak is no bell, as on an edge."
+    corners, _, A = posterior._mesh
+    theta, z = corners.reshape(-1, 2), posterior._asked(d)
+    mean, std = np.full(z.shape, np.nan), np.full(z.shape, np.nan)
+    for i, features in enumerate(_features(z)):
+        L = features @ A.T
+        near = np.flatnonzero(L > L.max() - depth)
+        if len(near) < 12: near = np.argsort(L)[-12:]
+        origin, size = theta[near[-1]], np.ptp(theta[near], axis=0) + 1e-12
+        c = np.linalg.lstsq(_features((theta[near] - origin) / size), L[near], rcond=None)[0]
+        H = -np.array([[2 * c[0], c[1]], [c[1], 2 * c[2]]])
+        if np.linalg.eigvalsh(H)[0] <= 0: continue
+        mean[i] = origin + size * np.linalg.solve(H, c[3:5])
+        std[i] = size * np.sqrt(np.diagonal(np.linalg.inv(H)))
+    return mean, std
