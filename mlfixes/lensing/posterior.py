@@ -16,7 +16,7 @@ from ..bench.task import known
 from .summaries import _count, _table
 
 # %% auto #0
-__all__ = ['WIDEST', 'LEAST', 'EACH', 'SKIP', 'LEAF', 'NOTHING', 'SINGLE', 'FINEST', 'gaussian_loglike', 'log_posterior',
+__all__ = ['WIDEST', 'LEAST', 'EACH', 'SKIP', 'LEAF', 'MOST', 'NOTHING', 'SINGLE', 'FINEST', 'gaussian_loglike', 'log_posterior',
            'Chains', 'metropolis', 'autocorrelation_time', 'effective_samples', 'split_rhat', 'emcee_posterior',
            'conical_rule', 'SimplexPosterior', 'GridPosterior', 'DesignPrior', 'laplace']
 
@@ -114,14 +114,16 @@ def split_rhat(
     n = samples.shape[1] // 2
     halves = np.concatenate([samples[:, :n], samples[:, n:2 * n]])
     within = halves.var(1, ddof=1).mean(0)
-    if not within.all(): raise ValueError("a parameter never moves in any chain; there is no spread to compare")
+    if not within.all():
+        raise ValueError("a parameter never moves in any chain; there is no spread to compare")
     return np.sqrt((n - 1) / n + halves.mean(1).var(0, ddof=1) / within)
 
 
 def _chains(samples) -> np.ndarray:
     samples = np.asarray(samples, float)
     if samples.ndim == 3 and samples.shape[1] >= 4: return samples
-    raise ValueError(f"samples have shape {samples.shape}; expected [chains, steps, parameters], 4 steps or more")
+    raise ValueError(
+        f"samples have shape {samples.shape}; expected [chains, steps, parameters], 4 steps or more")
 
 
 def emcee_posterior(
@@ -142,7 +144,7 @@ def emcee_posterior(
 
 # %% ../../nbs/lensing/05_posterior.ipynb #c7549206
 WIDEST = 6.               # longest edge, in standard deviations of the summary, of a triangle that is not cut
-LEAST, EACH = 1.5, .7     # nodes along a triangle: at least, and more for each standard deviation
+LEAST, EACH = 2., .8      # nodes along a triangle: at least, and more for each standard deviation
 
 
 def conical_rule(
@@ -156,8 +158,9 @@ def conical_rule(
     return np.c_[t, (1 - t) * u, (1 - t) * (1 - u)], np.repeat(v, order) * np.tile(w, order) / 4
 
 
-def _orders(edge) -> tuple[np.ndarray, np.ndarray]:
+def _orders(edge, order=None) -> tuple[np.ndarray, np.ndarray]:
     "How often to cut triangles with these longest edges, and nodes along each piece."
+    if order is not None: return np.ones(len(edge), int), np.full(len(edge), _count(order, "order"))
     cut = np.maximum(1, np.ceil(edge / WIDEST)).astype(int)
     return cut, np.ceil(LEAST + EACH * edge / cut).astype(int)
 
@@ -172,7 +175,8 @@ def _pieces(cuts) -> np.ndarray:
 
 # %% ../../nbs/lensing/05_posterior.ipynb #2586413e
 SKIP = 14.     # a cell is skipped if its share is below e^-14 of another's
-LEAF = 64      # maps in a group
+LEAF = 128     # maps in a group
+MOST = .8      # share of cells from which on picking them out costs more than it saves
 NOTHING = -60. # logs below this are raised to it: numbers too small for 32 bits are ten times slower
 SINGLE = 100.  # whitened size of a summary up to which 32 bits do
 
@@ -208,8 +212,9 @@ def _logs(prior, theta) -> np.ndarray:
     "Log prior [n] at cosmologies [n, 2]; -inf is allowed, NaN and +inf are not."
     value = np.asarray(prior(theta), float)
     if value.shape == theta.shape[:1] and (value < np.inf).all() and (value > -np.inf).any(): return value
-    raise ValueError(f"the prior gives shape {value.shape} with {np.isnan(value).sum()} NaN and a maximum of "
-                     f"{value.max(initial=-np.inf)} for {len(theta)} cosmologies; expected [n] log densities, some finite")
+    raise ValueError(
+        f"the prior gives shape {value.shape} with {np.isnan(value).sum()} NaN and a maximum of "
+        f"{value.max(initial=-np.inf)} for {len(theta)} cosmologies; expected [n] log densities, some finite")
 
 # %% ../../nbs/lensing/05_posterior.ipynb #6457e69d
 def _leaves(z):
@@ -223,7 +228,7 @@ def _leaves(z):
 class _Quadrature:
     "Weighted nodes in cosmology; the posterior of any summary is a sum over them."
     def _build(self, theta, log_weight, mean, cov, cell, mesh, dtype, outside, reach):
-        "Nodes [N, 2] in cells [N], their log weights (prior included), moments there, and a mesh to draw from."
+        "Nodes [N, 2] in cells [N], their log weights with the prior, moments there, a mesh to draw from."
         self.outside = known(outside, ("raise", "nan", "keep"), "outside")
         self.reach, self.dtype = float(reach), None if dtype is None else np.dtype(dtype)
         if self.dtype not in (None, np.float32, np.float64):
@@ -265,14 +270,14 @@ class _Quadrature:
                       total + np.minimum.reduceat(det, at))
 
     def _chosen(self, z) -> tuple[np.ndarray | None, float, float]:
-        "Nodes that matter to the group z [g, 2], None for all; a lower and an upper bound on the log of what they sum to."
+        "Nodes that matter to z [g, 2], None for all; a lower and an upper bound on the log of their sum."
         c, middle = self._cells, (z.min(0) + z.max(0)) / 2
         away = np.linalg.norm(middle - c.centre, axis=1)
         blur = c.radius + np.sqrt(np.square(z - middle).sum(1).max())
         upper = c.most - .5 * np.maximum(away - blur, 0)**2 / c.wide
         lower = (c.least - .5 * (away + blur)**2 / c.narrow).max()
         active = upper > lower - SKIP
-        if active.all(): return None, lower, upper.max()
+        if active.mean() > MOST: return None, lower, upper.max()
         return np.flatnonzero(np.repeat(active, np.diff(c.rows))), lower, upper.max()
 
     def _sums(self, z, single) -> tuple[np.ndarray, np.ndarray]:
@@ -319,15 +324,16 @@ class _Quadrature:
     def _lost(self, z, evidence) -> np.ndarray:
         "Whether every node is further than `reach` from each summary, [m]."
         lost = np.zeros(len(z), bool)
+        if self.outside == "keep": return lost
         high = np.log(np.exp(self._cells.most - self._cells.most.max()).sum()) + self._cells.most.max()
         for i in np.flatnonzero(evidence < high + self._jacobian - .5 * self.reach**2):
             x = z[i] - self._mean
             lost[i] = np.einsum("ni,nij,nj->n", x, self._precision, x).min() > self.reach**2
         if self.outside == "raise" and lost.any(): raise ValueError(
-            f"{lost.sum()} of {len(z)} summaries are more than {self.reach:g} standard deviations from those of every "
-            f"cosmology in reach of the prior ({_named(np.flatnonzero(lost))}); look at these maps, or take "
-            "outside='nan' to mark them or 'keep' to have them at the edge")
-        return lost & (self.outside == "nan")
+            f"{lost.sum()} of {len(z)} summaries are more than {self.reach:g} standard deviations "
+            f"from those of every cosmology in reach of the prior ({_named(np.flatnonzero(lost))}); look at "
+            "these maps, or take outside='nan' to mark them or 'keep' to have them at the edge")
+        return lost
 
     def _coded(self, theta, mean, cov):
         "A mesh of triangles from its corners [3 Q, 2], with the log posterior there."
@@ -369,7 +375,7 @@ class _Quadrature:
                n: int,                             # draws for each
                rng: np.random.Generator | int = 0, # or a seed
     ) -> np.ndarray:                               # [m, n, 2]
-        "Independent draws from the posterior, taken as linear over triangles of a quarter standard deviation."
+        "Independent draws from the posterior, made linear over triangles of a quarter standard deviation."
         z, rng = self._asked(d), np.random.default_rng(rng)
         lost = self._evaluate(d)[2]
         corners, area, A = self._mesh
@@ -379,9 +385,10 @@ class _Quadrature:
             f = np.exp(L - L.max()).reshape(-1, 3)
             total = np.cumsum(area * f.sum(1))
             at = np.searchsorted(total, rng.random(n) * total[-1], side="right").clip(max=len(total) - 1)
-            heavy = (rng.random(n)[:, None] * f[at].sum(1, keepdims=True) > np.cumsum(f[at], 1)).sum(1).clip(max=2)
+            sums = np.cumsum(f[at], 1)
+            heavy = (rng.random((n, 1)) * sums[:, 2:] > sums).sum(1).clip(max=2)
             b = rng.exponential(size=(n, 3))
-            b[np.arange(n), heavy] += rng.exponential(size=n)   # Dirichlet(1, 1, 1), and 2 at the corner drawn
+            b[np.arange(n), heavy] += rng.exponential(size=n)   # Dirichlet(1, 1, 1), 2 at the corner drawn
             out[i] = np.einsum("nc,ncp->np", b / b.sum(1, keepdims=True), corners[at])
         out[lost] = np.nan
         return out
@@ -402,25 +409,27 @@ class SimplexPosterior(_Quadrature):
                  design: np.ndarray,                # [K, 2] cosmologies
                  mean: np.ndarray,                  # [K, 2] of the summary there
                  cov: np.ndarray,                   # [K, 2, 2]
-                 prior: str | Callable = "flat",    # in the hull; or log density [n, 2] -> [n], cut off at the hull
-                 order: int | None = None,          # nodes along a triangle for all; None: as many as each needs
+                 prior: str | Callable = "flat",    # or log density [n, 2] -> [n]; both end at the hull
+                 order: int | None = None,          # nodes along every triangle; None: what each needs
                  dtype: str | None = None,          # "float32", "float64"; None: 32 bits where they do
                  outside: str = "raise",            # maps that no cosmology explains: or "nan", "keep"
-                 reach: float = 8.,                 # standard deviations up to which a cosmology explains a map
+                 reach: float = 8.,                 # standard deviations up to which one explains a map
     ):
         from scipy.spatial import Delaunay
         self.design, mean, cov = _table(design, mean, cov)
-        if mean.shape[1] != 2: raise ValueError(f"mean has shape {mean.shape}; expected summaries of two numbers")
+        if mean.shape[1] != 2:
+            raise ValueError(f"mean has shape {mean.shape}; expected summaries of two numbers")
         self.triangles = Delaunay(self.design).simplices
         edge = self._edges(self.triangles, mean, cov)
-        cut, each = _orders(edge) if order is None else (np.ones(len(edge), int), np.full(len(edge), _count(order, "order")))
+        cut, each = _orders(edge, order)
         table = np.c_[self.design, mean, cov.reshape(-1, 4)]
         self._prior = self._flat if isinstance(prior, str) and known(prior, ("flat",), "prior") else prior
-        parts, weights, cells = zip(*(self._cell(table, t, c, n) for t, c, n in zip(self.triangles, cut, each)))
-        cell = np.repeat(np.arange(cut @ cut), np.concatenate(cells))
-        parts, weights = np.concatenate(parts), np.concatenate(weights)
+        made = [self._cell(table, *which) for which in zip(self.triangles, cut, each)]
+        parts, weights, cells = (np.concatenate(column) for column in zip(*made))
+        cell = np.repeat(np.arange(cut @ cut), cells)
         self._build(parts[:, :2], np.log(weights) + _logs(self._prior, parts[:, :2]), parts[:, 2:4],
-                    parts[:, 4:].reshape(-1, 2, 2), cell, lambda: self._fine(table, edge), dtype, outside, reach)
+                    parts[:, 4:].reshape(-1, 2, 2), cell, lambda: self._fine(table, edge),
+                    dtype, outside, reach)
 
     def _flat(self, theta) -> np.ndarray:
         corners = self.design[self.triangles]
@@ -437,7 +446,7 @@ class SimplexPosterior(_Quadrature):
         return np.sqrt(np.max(lengths, axis=0))
 
     def _cell(self, table, triangle, cut, order):
-        "Nodes of a triangle with all that is linear in it [n, 8], their areas [n], and how many in each piece."
+        "Nodes of a triangle with all that is linear in it [n, 8], areas [n], how many are in each piece."
         rule, weight = conical_rule(order)
         values = (rule @ _pieces(cut)).reshape(-1, 3) @ table[triangle]
         corners = self.design[triangle]
@@ -445,7 +454,7 @@ class SimplexPosterior(_Quadrature):
         return values, np.tile(weight, cut**2) * area / cut**2, [order**2] * cut**2
 
     def _fine(self, table, edge):
-        "Corners of a fine mesh [Q, 3, 2], areas [Q], coefficients of the log posterior at the corners [3 Q, 6]."
+        "Corners of a fine mesh [Q, 3, 2], areas [Q], coefficients of the log posterior there [3 Q, 6]."
         cut = np.maximum(2, np.ceil(edge / FINEST)).astype(int)
         values = np.concatenate([_pieces(c).reshape(-1, 3) @ table[t] for t, c in zip(self.triangles, cut)])
         return self._coded(values[:, :2], values[:, 2:4], values[:, 4:].reshape(-1, 2, 2))
@@ -489,11 +498,11 @@ class GridPosterior(_Quadrature):
     def _moments_at(self, theta):
         mean, cov = self._emulator(theta)
         if mean.shape != theta.shape: raise ValueError(
-            f"the emulator gives means of shape {mean.shape} for {theta.shape}; expected summaries of two numbers")
+            f"the emulator gives means of shape {mean.shape} for {theta.shape}; expected two numbers each")
         bad = ~(np.isfinite(mean).all(-1) & np.isfinite(cov).all((-1, -2)))
         if bad.any(): raise ValueError(
-            f"the emulator gives NaN at {bad.mean():.0%} of the box, such as {theta[bad.argmax()].round(3).tolist()}; "
-            "for a LinearEmulator take SimplexPosterior, which knows its hull")
+            f"the emulator gives NaN at {bad.mean():.0%} of the box, such as "
+            f"{theta[bad.argmax()].round(3).tolist()}; for a LinearEmulator take SimplexPosterior, which knows its hull")
         return mean, cov
 
     def _sides(self) -> np.ndarray:
@@ -508,7 +517,7 @@ class GridPosterior(_Quadrature):
         return np.array(lengths)
 
     def _fine(self, sides):
-        "Corners of a fine mesh [Q, 3, 2], areas [Q], coefficients of the log posterior at the corners [3 Q, 6]."
+        "Corners of a fine mesh [Q, 3, 2], areas [Q], coefficients of the log posterior there [3 Q, 6]."
         cut = np.clip(np.ceil(sides / FINEST), 40, 400).astype(int)
         x, y = np.meshgrid(*(np.linspace(0, 1, c + 1) for c in cut), indexing="ij")
         theta = self._at(x, y).reshape(*x.shape, 2)
@@ -525,7 +534,8 @@ class DesignPrior:
     ):
         from scipy.stats import gaussian_kde
         design = np.asarray(design, float)
-        if design.ndim != 2 or design.shape[1] != 2 or len(design) < 5 or not np.isfinite(design).all(): raise ValueError(
+        good = design.ndim == 2 and design.shape[1] == 2 and len(design) >= 5 and np.isfinite(design).all()
+        if not good: raise ValueError(
             f"design has shape {design.shape}; expected [K, 2] finite cosmologies, 5 or more")
         h = gaussian_kde(design.T).factor
         middle = design.mean(0)
@@ -545,7 +555,7 @@ def laplace(
     d: np.ndarray,                  # [m, 2] summaries
     depth: float = 1.,              # below the maximum, in log posterior, of what is fitted
 ) -> tuple[np.ndarray, np.ndarray]: # [m, 2], [m, 2]
-    "Mean and standard deviation of a Gaussian fitted at the mode; NaN where the peak is no bell, as on an edge."
+    "Mean and standard deviation of a Gaussian fitted at the mode; NaN where it is no bell, as on an edge."
     corners, _, A = posterior._mesh
     theta, z = corners.reshape(-1, 2), posterior._asked(d)
     mean, std = np.full(z.shape, np.nan), np.full(z.shape, np.nan)

@@ -27,7 +27,7 @@ def band_edges(
     pixel: float,           # side of a pixel, arcmin
     n_bands: int = 12,
 ) -> np.ndarray:            # [n_bands + 1]
-    "Multipoles between which bands lie, even in their logarithm, from the largest wave that fits to the shortest."
+    "Multipoles between which bands lie, even in their logarithm, from the longest wave to the shortest."
     low = 2 * math.pi / (max(shape) * pixel * ARCMIN)
     high = math.hypot(*(math.pi * (n // 2 * 2 / n) / (pixel * ARCMIN) for n in shape))
     return np.geomspace(low * (1 - 1e-9), high * (1 + 1e-9), n_bands + 1)
@@ -36,8 +36,8 @@ def band_edges(
 def _rings(shape, pixel, n_bands):
     "A sparse matrix [modes, bands] that averages |Fourier coefficients|^2 of the half plane into powers."
     from scipy.sparse import csr_array
-    step = [2 * math.pi * np.abs(f(n)) / (pixel * ARCMIN) for f, n in zip((np.fft.fftfreq, np.fft.rfftfreq), shape)]
-    ell = np.hypot(step[0][:, None], step[1])
+    rows, columns = np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1])
+    ell = 2 * math.pi / (pixel * ARCMIN) * np.hypot(rows[:, None], columns)
     pairs = np.ones(ell.shape)
     pairs[:, 0] = .5
     if shape[1] % 2 == 0: pairs[:, -1] = .5
@@ -45,7 +45,8 @@ def _rings(shape, pixel, n_bands):
     inside = (band >= 0) & (band < n_bands)
     total = np.bincount(band[inside], pairs[inside], minlength=n_bands)
     if not total.all(): raise ValueError(
-        f"band {int(np.argmin(total))} of {n_bands} holds no mode of a {shape[0]} x {shape[1]} map; take fewer bands")
+        f"band {int(np.argmin(total))} of {n_bands} holds no mode of a {shape[0]} x {shape[1]} map; "
+        "take fewer bands")
     modes = np.flatnonzero(inside)
     weight = pairs[inside] / total[band[inside]] * (pixel * ARCMIN) ** 2 / (shape[0] * shape[1])
     return csr_array((weight, (modes, band[inside])), shape=(ell.size, n_bands))
@@ -92,8 +93,8 @@ class QuadraticRegression:
         from sklearn.linear_model import Ridge
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import PolynomialFeatures, StandardScaler
-        self.model = make_pipeline(StandardScaler(), PolynomialFeatures(2, include_bias=False), StandardScaler(),
-                                   Ridge(self.alpha)).fit(X, y)
+        products = PolynomialFeatures(2, include_bias=False)
+        self.model = make_pipeline(StandardScaler(), products, StandardScaler(), Ridge(self.alpha)).fit(X, y)
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -135,11 +136,12 @@ def group_moments(
     "Mean and covariance of the summaries of every cosmology."
     known(cov, COVARIANCES, "cov")
     summary, group = np.asarray(summary, float), np.asarray(group)
-    if summary.ndim != 2 or group.shape != summary.shape[:1] or group.dtype.kind not in "iu": raise ValueError(
+    fits = summary.ndim == 2 and group.shape == summary.shape[:1] and group.dtype.kind in "iu"
+    if not fits: raise ValueError(
         f"summary and group have shapes {summary.shape} and {group.shape} ({group.dtype}); "
         "expected [m, d] and [m] whole numbers")
-    if not np.isfinite(summary).all(): raise ValueError(
-        f"{(~np.isfinite(summary)).any(1).sum():,} of {len(summary):,} summaries are NaN or infinite; mend them first")
+    bad = (~np.isfinite(summary)).any(1).sum()
+    if bad: raise ValueError(f"{bad:,} of {len(summary):,} summaries are NaN or infinite; mend them first")
     d, n = summary.shape[1], np.bincount(group)
     least = d + 3 if cov == "kit" else d + 1
     if n.min() < least: raise ValueError(
@@ -190,8 +192,8 @@ def _definite(cov):
     low, high = np.linalg.eigvalsh(cov).T[[0, -1]]
     bad = np.flatnonzero(~(same & (low > 1e-12 * high)))
     if len(bad): raise ValueError(
-        f"covariance {bad[0]} has the smallest eigenvalue {low[bad[0]]:.3g}; expected a symmetric matrix with "
-        f"eigenvalues above 0 ({len(bad)} of {len(cov)} are not): group more maps, or is a summary constant?")
+        f"covariance {bad[0]} has the smallest eigenvalue {low[bad[0]]:.3g}; expected a symmetric matrix "
+        f"with eigenvalues above 0 ({len(bad)} of {len(cov)} are not): group more maps, or is a summary constant?")
 
 
 def _points(cosmology) -> np.ndarray:
@@ -235,9 +237,10 @@ class SmoothEmulator:
         self.cov_degree = self.degree if cov_degree is None else _count(cov_degree, "cov_degree", 0)
         self.d = self.mean.shape[1]
         self._centre, self._scale = self.design.mean(0), self.design.std(0)
-        terms = (max(self.degree, self.cov_degree) + 1) * (max(self.degree, self.cov_degree) + 2) // 2
+        highest = max(self.degree, self.cov_degree)
+        terms = (highest + 1) * (highest + 2) // 2
         if terms > len(self.design): raise ValueError(
-            f"a polynomial of degree {max(self.degree, self.cov_degree)} has {terms} terms; expected no more than "
+            f"a polynomial of degree {highest} has {terms} terms; expected no more than "
             f"the {len(self.design)} cosmologies: lower the degree")
         self._mean = self._fit(self.degree, self.mean)
         self._root = self._fit(self.cov_degree, self._flat(np.linalg.cholesky(self.cov)))
@@ -251,7 +254,8 @@ class SmoothEmulator:
 
     def _flat(self, L) -> np.ndarray:
         "Log of the diagonal, and what is below it: [..., d (d + 1) / 2]."
-        return np.concatenate([np.log(np.diagonal(L, axis1=-2, axis2=-1)), L[..., *np.tril_indices(self.d, -1)]], -1)
+        diagonal = np.diagonal(L, axis1=-2, axis2=-1)
+        return np.concatenate([np.log(diagonal), L[..., *np.tril_indices(self.d, -1)]], -1)
 
     def __call__(self,
                  cosmology: np.ndarray, # [..., 2]
