@@ -16,7 +16,8 @@ from ..doctor.findings import (Diagnosis, Finding, as_array, as_numbers, check, 
                                      not_applicable, p_value)
 
 # %% auto #0
-__all__ = ['LEVEL', 'DRAWS', 'HALF', 'PROOFS', 'LEVELS', 'dispersion', 'coverage']
+__all__ = ['LEVEL', 'DRAWS', 'HALF', 'PROOFS', 'LEVELS', 'dispersion', 'coverage', 'chain_health', 'uneven_bars', 'no_number',
+           'frozen_noise', 'judged_by_itself']
 
 # %% ../../nbs/lensing/10_checks.ipynb #9d37ad7a
 LEVEL = .01   # of each check: the share of healthy arrays that it may call bad
@@ -293,3 +294,346 @@ def _shape(ranks: np.ndarray, inside: np.ndarray) -> str:
     off = inside - LEVELS
     if abs(ranks.mean() - .5) * (12 * len(ranks)) ** .5 > 3 and abs(ranks.mean() - .5) > abs(off).max(): return "bias"
     return "narrow" if off.max() < 0 else "wide" if off.min() > 0 else "shape"
+
+# %% ../../nbs/lensing/10_checks.ipynb #be45aa6a
+_LENGTH, _RHAT, _ACCEPTED = 50, 1.1, (.2, .5)   # steps over tau; R-hat; acceptance: the sources are named above
+_NEAR = .25                                     # deviations from an edge, where its density is counted
+
+
+def _chains(chains) -> np.ndarray:
+    "Chains as float64 [m, c, steps, d]."
+    array = as_array(chains)
+    if array.ndim == 3: array = array[None]
+    return as_numbers(array, "chains", (None,) * 4).astype(float)
+
+
+def _tau(x: np.ndarray) -> np.ndarray:
+    "Steps to an independent draw, [m, d], of chains that move, [m, c, steps, d]."
+    from emcee.autocorr import integrated_time
+    return np.array([np.maximum(1, integrated_time(one.swapaxes(0, 1), quiet=True)) for one in x])
+
+
+def _acceptance(x: np.ndarray, told) -> np.ndarray:
+    "Mean acceptance of every posterior, [m], as told or as the share of steps that move."
+    if told is None: return (np.diff(x, axis=2) != 0).any(-1).mean((1, 2))
+    rates = as_numbers(told, "acceptance", as_array(told).shape).astype(float)
+    if rates.size not in (1, len(x), len(x) * x.shape[1]) or rates.min() < 0 or rates.max() > 1: raise ValueError(
+        f"acceptance has shape {list(rates.shape)} and values from {rates.min():g} to {rates.max():g}; expected "
+        f"{x.shape[1]} shares from 0 to 1 for each of {len(x)} posteriors")
+    return np.broadcast_to(rates.reshape(-1, 1) if rates.size < x[:, :, 0, 0].size else rates.reshape(len(x), -1),
+                           (len(x), rates.size // len(x) or 1)).mean(1)
+
+
+def _apart(x: np.ndarray, tau: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Split R-hat [m] of the worst parameter, its limit, and p that only chance parts the halves."
+    from scipy.stats import f
+    (m, c, steps, d), n = x.shape, x.shape[2] // 2
+    halves = np.concatenate([x[:, :, :n], x[:, :, n:2 * n]], 1)
+    within, between = halves.var(2, ddof=1).mean(1), halves.mean(2).var(1, ddof=1)    # [m, d]
+    known = 2 * c * n / 11 / tau      # degrees of freedom of tau: its relative variance is 22 tau / steps
+    ratio = between / (within * tau / n)
+    p = f.sf(ratio, 2 * c - 1, known)
+    j = p.argmin(1)[:, None]
+    def of(values): return np.take_along_axis(values, j, 1)[:, 0]
+    limit = f.isf(LEVEL / d, 2 * c - 1, of(known)) * of(tau) / n
+    return ((n - 1) / n + of(between / within)) ** .5, ((n - 1) / n + limit) ** .5, np.minimum(1, d * of(p))
+
+# %% ../../nbs/lensing/10_checks.ipynb #5a278a34
+def _half_spaces(box, design, d: int) -> np.ndarray | None:
+    "Edges of the prior as [facets, d + 1]: normals of length 1 and offsets, negative inside; None if there are none."
+    from scipy.spatial import ConvexHull, QhullError
+    if design is not None:
+        points = as_numbers(design, "design", (None, d)).astype(float)
+        try: return ConvexHull(points).equations
+        except (QhullError, ValueError): raise ValueError(
+            f"design has {len(points)} points without a hull; expected {d + 1} or more, not all in a plane") from None
+    if box is None: return None
+    low, high = as_numbers(box, "box", (2, d), ", low and high").astype(float)
+    if (low < high).all(): return np.block([[-np.eye(d), low[:, None]], [np.eye(d), -high[:, None]]])
+    raise ValueError(f"box goes from {low.tolist()} to {high.tolist()}; expected low below high")
+
+
+def _cut(x: np.ndarray, tau: np.ndarray, facets: np.ndarray) -> np.ndarray:
+    "Density at the worst edge, [m], by a normal's at the end of its 95 % interval, less what chance adds."
+    from scipy.stats import norm
+    (m, c, steps, d), found = x.shape, np.zeros(len(x))
+    for i, one in enumerate(x.reshape(m, -1, d)):
+        inside = -(one @ facets[:, :d].T + facets[:, d])                    # [samples, facets]
+        width = np.einsum("fi,ij,fj->f", facets[:, :d], np.atleast_2d(np.cov(one.T)), facets[:, :d]) ** .5
+        share, independent = (inside < _NEAR * width).mean(0), c * steps / tau[i].max()
+        sure = share - norm.isf(LEVEL) * np.sqrt(share * (1 - share) / independent)
+        found[i] = (sure / _NEAR).max() / norm.pdf(norm.isf(.025))
+    return found
+
+# %% ../../nbs/lensing/10_checks.ipynb #ebf9fb67
+@check("UNC03", "lensing", needs=("chains",))
+def chain_health(
+    chains,          # [c, steps, d] of one posterior, or [m, c, steps, d] of m; after burn-in
+    acceptance=None, # [c] or [m, c] shares of accepted proposals; those of moves unless told
+    box=None,        # [2, d] lowest and highest place that the prior allows
+    design=None,     # [K, d] points in whose hull the posterior is defined, in place of `box`
+) -> Finding:
+    "Whether chains have not arrived, hardly move, or run into an edge of the prior."
+    x = _chains(chains)
+    m, c, steps, d = x.shape
+    if steps < _LENGTH: return _lacks("UNC03", f"{steps} steps are too few even if none depends on another", _LENGTH)
+    rates, facets = _acceptance(x, acceptance), _half_spaces(box, design, d)
+    still = (np.ptp(x, axis=2) == 0).any((1, 2))
+    found = [_stuck(still, x)]
+    if not still.all(): found += _moving(x[~still], rates[~still], facets)
+    return _worst(found)
+
+
+def _stuck(still: np.ndarray, x: np.ndarray) -> Finding:
+    "The finding about chains that never move, [m] posteriors."
+    why = f"of {len(x)} posteriors have a chain that never moves in {x.shape[2]} steps"
+    return _found("UNC03", "fail" if still.any() else "ok", "stuck", statistic=int(still.sum()), threshold=0,
+                  evidence={"why": why})
+
+
+def _moving(x, rates, facets) -> list[Finding]:
+    "The findings about chains that move, [m, c, steps, d]."
+    tau = _tau(x)
+    steps, (rhat, limit, p) = x.shape[2], _apart(x, tau)
+    told = dict(tau=float(np.median(tau)), acceptance=float(np.median(rates)), rhat=float(rhat.max()),
+                effective=float(np.median(x.shape[1] * steps / tau.max(1))))
+    length, found = steps / tau.max(1), [_parted(rhat, limit, p, told)]
+    found.append(_counted("short", length < _LENGTH, length < HALF * _LENGTH, float(np.median(length)), _LENGTH, told,
+                          "steps over the autocorrelation time, the median"))
+    low, high = _ACCEPTED
+    noise = 2.5 * np.sqrt(rates * (1 - rates) / (x.shape[1] * steps / tau.max(1)))
+    off = (rates < low - noise) | (rates > high + noise)
+    found.append(_counted("acceptance", off, np.zeros_like(off), told["acceptance"], low if told["acceptance"] < high else high,
+                          told, f"acceptance, the median; from {rates.min():.3f} to {rates.max():.3f}"))
+    if facets is None: return found
+    dense = _cut(x, tau, facets)
+    return found + [_counted("edge", dense > 1, dense > 1, float(np.median(dense)), 1., told,
+                             "density at the nearest edge, by that at the end of a 95 % interval, the median")]
+
+
+def _parted(rhat, limit, p, told) -> Finding:
+    "The finding about halves of chains, [m] posteriors each."
+    from scipy.stats import binom
+    bad, i = p <= LEVEL, int(p.argmin())
+    chance = float(binom.sf(bad.sum() - 1, len(p), LEVEL)) if len(p) > 1 else float(p[0])
+    why = (f"split R-hat of the worst of {len(p)} posteriors; halves are apart in {bad.sum()} of them; "
+           f"{told['effective']:.0f} independent draws")
+    return _found("UNC03", _status(chance, bool((bad & (rhat > _RHAT)).any())), "apart", statistic=rhat[i],
+                  threshold=limit[i], p=chance, evidence={"why": why, **told})
+
+
+def _counted(case, bad, worse, value, limit, told, what) -> Finding:
+    "The finding about how many posteriors are bad, and how many worse, [m]."
+    status = "ok" if bad.mean() <= LEVEL else "fail" if worse.mean() > HALF else "warn"
+    why = f"{what}; {bad.sum()} of {len(bad)} posteriors are beyond; {told['effective']:.0f} independent draws"
+    return _found("UNC03", status, case, statistic=value, threshold=limit, evidence={"why": why, **told})
+
+# %% ../../nbs/lensing/10_checks.ipynb #94a96f51
+_GROUPS, _GROUP_SIZE = 5, 20   # of maps, by their bars; as in `mlfixes.lensing.scores`
+
+
+def _by_bars(std: np.ndarray) -> list[np.ndarray]:
+    "For every parameter, the group of each map as one-hot [G, m] shares; bars that are all equal make one."
+    groups = min(_GROUPS, len(std) // _GROUP_SIZE)
+    found = []
+    for bars in std.T:
+        label = np.searchsorted(np.unique(np.quantile(bars, np.arange(1, groups) / groups)), bars, "right")
+        found.append((label == np.unique(label)[:, None]).astype(float))
+    return found
+
+
+def _unequal(z2: np.ndarray, groups: list[np.ndarray]) -> float:
+    "What factors for groups would score more than one for each parameter."
+    total = 0.
+    for column, group in zip(z2.T, groups):
+        counts = group.sum(1)
+        means = np.maximum(group @ column / counts, 1e-300)
+        total += np.log(column.mean()) - (counts / counts.sum()) @ np.log(means)
+    return float(total)
+
+# %% ../../nbs/lensing/10_checks.ipynb #fefb6fa7
+@check("UNC04", "lensing", needs=("y", "mean", "std"))
+def uneven_bars(
+    y,             # [m, p] true parameters
+    mean,          # [m, p] claimed posterior means
+    std,           # [m, p] claimed error bars, above 0
+    seed: int = 0, # shuffles errors
+) -> Finding:
+    "Whether bars are wrong in different ways, so that one factor will not mend them."
+    y, mean, std = _bars(y, mean, std)
+    m, p = y.shape
+    if m < 2 * _GROUP_SIZE:
+        return _lacks("UNC04", f"{m} maps are too few to make two groups by their bars", 2 * _GROUP_SIZE)
+    z2, groups, draw = ((y - mean) / std) ** 2, _by_bars(std), stream(seed, "UNC04")
+    if max(map(len, groups)) < 2: return _lacks("UNC04", "all bars are equal; there are no groups to compare")
+    if not z2.any(0).all(): raise ValueError("every mean of a parameter equals the truth; were labels given as means?")
+    null = [_unequal(z2[draw.permutation(m)], groups) for _ in range(DRAWS)]
+    return _uneven(z2, groups, null)
+
+
+def _uneven(z2, groups, null) -> Finding:
+    "The finding about z squared, [m, p], in groups by bars."
+    value, p = _unequal(z2, groups), p_value(_unequal(z2, groups), null)
+    means = [group @ column / group.sum(1) for column, group in zip(z2.T, groups)]
+    left = [found / column.mean() for found, column in zip(means, z2.T)]    # what one factor leaves
+    j = int(np.argmax([np.abs(np.log(np.maximum(one, 1e-300))).max() for one in left]))
+    fails = max(left[j].max(), 1 / max(left[j].min(), 1e-300)) > 1 / HALF
+    one = float((z2.mean(0) - 1 - np.log(z2.mean(0))).sum())
+    told = ", ".join(f"{mean ** .5:.2f}" for mean in means[j])
+    why = (f"that factors by group would score beyond the {one:.3g} of one factor; errors of {_name(j, len(groups))} "
+           f"over bars, from short bars to long: {told}")
+    return _found("UNC04", _status(p, fails), statistic=value, threshold=critical(null, LEVEL), p=p,
+                  evidence={"why": why, "one_factor": one, "mean_square": means, "left": left})
+
+# %% ../../nbs/lensing/10_checks.ipynb #e656f253
+@check("UNC05", "lensing", needs=("log_prob",))
+def no_number(
+    log_prob,    # [...] values of a log probability
+    points=None, # [..., d] where, with
+    design=None, # [K, d] points in whose hull an interpolator answers
+) -> Finding:
+    "Whether a log probability is NaN or infinite where it should be a number."
+    values = as_array(log_prob)
+    if not values.size or values.dtype.kind not in "fiu":
+        raise ValueError(f"log_prob has shape {list(values.shape)} and holds {values.dtype}; expected numbers")
+    bad = np.isnan(values) | (values == np.inf)
+    status = "ok" if not bad.any() else "fail" if bad.mean() > HALF else "warn"
+    told, hull = _outside(bad, points, design)
+    why = f"of {bad.size} values are NaN or +inf{told}"
+    return _found("UNC05", status, "hull" * hull, statistic=bad.mean(), threshold=0.,
+                  evidence={"why": why, "nan": int(np.isnan(values).sum()), "inf": int((values == np.inf).sum())})
+
+
+def _outside(bad: np.ndarray, points, design) -> tuple[str, bool]:
+    "How many bad places are outside of the hull, and whether that is what is wrong with most of them."
+    if points is None or design is None: return "", False
+    at = as_array(points)
+    at = as_numbers(at, "points", (*bad.shape, at.shape[-1] if at.ndim else None), ", a place for each value")
+    facets = _half_spaces(None, design, at.shape[-1])
+    out = (at @ facets[:, :-1].T + facets[:, -1]).max(-1) > 0
+    return f"; {(bad & out).sum()} of {bad.sum()} are outside of the hull", bool((bad & out).sum() > HALF * bad.sum())
+
+# %% ../../nbs/lensing/10_checks.ipynb #495bfbf4
+_EPOCHS = ceil(log(LEVEL) / log(HALF)) + 2   # with a best one, the one behind it, and steps enough for LEVEL
+
+
+def _drift(steps: np.ndarray, generator) -> float:
+    "p that steps, [T], go up only by chance; every pattern of signs where there are few, else draws of it."
+    if len(steps) <= 10:
+        signs = 1 - 2 * ((np.arange(2 ** len(steps))[:, None] >> np.arange(len(steps))) & 1)
+        return float((signs @ steps >= steps.sum() - 1e-12 * abs(steps).sum()).mean())
+    return p_value(float(steps.sum()), generator.choice([-1, 1], (DRAWS, len(steps))) @ steps)
+
+
+def _overfits(losses, validation, generator) -> dict[str, float] | None:
+    "The best epoch, p of a rise behind it, and what share of the gain is lost; None if it is too late to see."
+    best = int(validation.argmin())
+    up, down = np.diff(validation[best + 1:]), -np.diff(losses[best + 1:])
+    if len(losses) - best < _EPOCHS: return None
+    last = float(np.median(validation[-max(1, len(validation) // 5):]))
+    won = validation[:best + 1].max() - validation[best]
+    lost = (last - validation[best]) / won if won > 0 else np.inf
+    return dict(best=best + 1, p=max(_drift(up, generator), _drift(down, generator)), lost=float(lost))
+
+
+def _same_maps(first, second) -> np.ndarray:
+    "Whether the pixels of each map are those of the other epoch, in any order, [b]."
+    a = as_array(first)
+    a = as_numbers(a, "first_epoch", (None,) * max(a.ndim, 2))
+    b = as_numbers(second, "second_epoch", a.shape)
+    a, b = (np.sort(maps.reshape(len(maps), -1), axis=1) for maps in (a, b))
+    return abs(a - b).max(1) <= 1e-5 * abs(a).max(1)     # rounding of a float32 that was standardised
+
+# %% ../../nbs/lensing/10_checks.ipynb #62914cdf
+@check("FIT01", "lensing")
+def frozen_noise(
+    losses=None,            # [T] training loss by epoch, with
+    validation_losses=None, # [T]
+    first_epoch=None,       # [b, ...] maps as the network was fed them, with
+    second_epoch=None,      # [b, ...] the same in another epoch, row by row
+    seed: int = 0,          # draws the null
+) -> Finding:
+    "Whether noise was drawn once and is learned by heart."
+    fit = None
+    same = None if first_epoch is None or second_epoch is None else _same_maps(first_epoch, second_epoch)
+    if losses is not None and validation_losses is not None:
+        train = as_numbers(losses, "losses", (None,)).astype(float)
+        validation = as_numbers(validation_losses, "validation_losses", train.shape).astype(float)
+        fit = _overfits(train, validation, stream(seed, "FIT01"))
+        if same is None and len(train) < _EPOCHS:
+            return _lacks("FIT01", f"{len(train)} epochs are too few to see validation rise", _EPOCHS)
+    elif same is None: return _lacks("FIT01", "needs `losses` and `validation_losses`, or maps of two epochs", _EPOCHS)
+    return _learned(same, fit)
+
+
+def _learned(same, fit) -> Finding:
+    "The finding about maps of two epochs, [b] or None, and what the losses tell, or None."
+    rises = fit is not None and fit["p"] <= LEVEL
+    share = None if same is None else float(same.mean())
+    case = "unseen" if same is None else "stored" if same.any() else "overfit"
+    fails = rises and fit["lost"] > HALF and (share is None or share == 0 or share > HALF)
+    status = "fail" if fails else "warn" if rises or share else "ok"
+    kept = "" if same is None else f"{same.sum()} of {len(same)} maps are the same in two epochs"
+    curve = ("validation was best too late, or not looked at, to see a rise" if fit is None else
+             f"behind epoch {fit['best']} validation lost {100 * fit['lost']:.0f} % of what it had won")
+    why = "; ".join(part for part in (kept, curve) if part)
+    value = fit["lost"] if share is None and fit else share
+    return _found("FIT01", status, case, statistic=value, threshold=HALF if share is None else 0.,
+                  p=None if fit is None else fit["p"], evidence={"why": why, **({} if fit is None else fit)})
+
+# %% ../../nbs/lensing/10_checks.ipynb #a9506d15
+_ROWS = 1000   # a side, of which all pairs are correlated
+
+
+def _twins(calibration, evaluation) -> tuple[np.ndarray, float]:
+    "Whether rows of `evaluation` are in `calibration`, [b], and p of so many by chance."
+    from scipy.stats import fisher_exact
+    coarse = min(calibration.dtype, evaluation.dtype, key=lambda kind: np.finfo(kind).bits)
+    a, b = ([row.tobytes() for row in np.ascontiguousarray(x.astype(coarse) + 0)] for x in (calibration, evaluation))
+    same = np.isin(np.array([hash(row) for row in b]), np.array([hash(row) for row in a]))
+    same[same] = [row in (known := set(a)) for row in np.array(b, object)[same]]
+    if (calibration % 1).any() and (evaluation % 1).any(): return same, 0. if same.any() else 1.
+    own = len(a) - len(set(a))
+    return same, float(fisher_exact([[same.sum(), len(b) - same.sum()], [own, len(a) - own]], "greater").pvalue)
+
+
+def _alike(calibration, evaluation) -> tuple[np.ndarray, float] | None:
+    "Largest correlation of rows of `evaluation`, [b], and its limit; None where rows are too short."
+    from scipy.stats import norm
+    def units(x):
+        x = x - x.mean(1, keepdims=True)
+        return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30)
+    r = units(evaluation) @ units(calibration).T
+    z = np.arctanh(np.clip(r, -1 + 1e-7, 1 - 1e-7))
+    low, middle, high = np.quantile(z, [.25, .5, .75])
+    limit = np.tanh(middle + norm.isf(LEVEL / r.size) * (high - low) / (2 * norm.isf(.25)))
+    return (r.max(1), float(limit)) if limit < HALF ** .5 else None    # a map shares half of its variance with itself
+
+# %% ../../nbs/lensing/10_checks.ipynb #bf9bc3df
+@check("DATA02", "lensing", needs=("calibration", "evaluation"))
+def judged_by_itself(
+    calibration,   # [a, ...] maps or summaries that calibrate, choose or train
+    evaluation,    # [b, ...] those that are scored
+    seed: int = 0, # draws rows where there are many
+) -> Finding:
+    "Whether what calibrates is also scored."
+    a, b = as_array(calibration), as_array(evaluation)
+    a = as_numbers(a, "calibration", (None,) * max(a.ndim, 1))
+    b = as_numbers(b, "evaluation", (None, *a.shape[1:]), ", rows like those of `calibration`")
+    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    same, p = _twins(a, b)
+    if p <= LEVEL: return _shared(same, None, "same", p, "are in `calibration`, number for number")
+    draw = stream(seed, "DATA02")
+    a, b = (rows[np.sort(draw.permutation(len(rows))[:_ROWS])] for rows in (a, b))
+    if (found := _alike(a, b)) is None:
+        return _shared(same, None, "same", p, f"are in `calibration`; {a.shape[1]} numbers a row are too few to see copies")
+    r, limit = found
+    return _shared(r > limit, dict(largest_correlation=float(r.max()), limit=limit), "alike", None,
+                   f"are alike one in `calibration`, correlated beyond {limit:.3f}; {len(a)} rows of it were looked at")
+
+
+def _shared(known, told, case, p, what) -> Finding:
+    "The finding about rows that are scored and known, [b]."
+    status = "ok" if not known.any() or (p or 0.) > LEVEL else "fail" if known.mean() > HALF else "warn"
+    why = f"of the rows that are scored, {known.sum()} of {len(known)}, {what}"
+    return _found("DATA02", status, case, statistic=known.mean(), threshold=0., p=p, evidence={"why": why, **(told or {})})

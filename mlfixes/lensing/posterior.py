@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from ..bench.task import known
-from .summaries import _count, _table
+from .summaries import _count, _points, _table
 
 # %% auto #0
 __all__ = ['WIDEST', 'LEAST', 'EACH', 'SKIP', 'LEAF', 'MOST', 'NOTHING', 'SINGLE', 'FINEST', 'gaussian_loglike', 'log_posterior',
@@ -527,27 +527,41 @@ class GridPosterior(_Quadrature):
 
 # %% ../../nbs/lensing/05_posterior.ipynb #5333efa1
 class DesignPrior:
-    "Log density of the cosmologies that a design was drawn from, by kernels of Scott's width."
+    "Log density that a design spread evenly over it stands for: a product of monotone splines through quantiles."
     def __init__(self,
-                 design: np.ndarray,  # [K, 2]
-                 shrink: bool = True, # kernels towards the mean, so that the covariance is that of the design
+                 design: np.ndarray, # [K, 2]
+                 knots: int = 12,    # quantiles of each parameter
     ):
-        from scipy.stats import gaussian_kde
+        from scipy.interpolate import PchipInterpolator
         design = np.asarray(design, float)
         good = design.ndim == 2 and design.shape[1] == 2 and len(design) >= 5 and np.isfinite(design).all()
         if not good: raise ValueError(
             f"design has shape {design.shape}; expected [K, 2] finite cosmologies, 5 or more")
-        h = gaussian_kde(design.T).factor
-        middle = design.mean(0)
-        if shrink: design = middle + math.sqrt(1 - h**2) * (design - middle)
-        self._density = gaussian_kde(design.T, h / math.sqrt(1 - h**2) if shrink else h)
+        share = np.linspace(0, 1, _count(knots, "knots", 3))
+        ends = [self._quantiles(column, share) for column in design.T]
+        self.box = np.array([(quantile[0], quantile[-1]) for quantile in ends]).T   # half a step beyond the outermost
+        self._densities = [PchipInterpolator(quantile, share).derivative() for quantile in ends]
+
+    @staticmethod
+    def _quantiles(column, share):
+        "Of the distribution with an equal share around each value."
+        x, different = np.sort(column), np.unique(column)
+        if len(different) < 5: raise ValueError(f"a parameter has {len(different)} different values; expected 5 or more")
+        ends = [(3 * a - b) / 2 for a, b in (different[:2], different[:-3:-1])]
+        quantile = np.interp(share, np.r_[0, (np.arange(len(x)) + .5) / len(x), 1], np.r_[ends[0], x, ends[1]])
+        if (np.diff(quantile) > 0).all(): return quantile
+        raise ValueError(f"neighbouring quantiles of a parameter are the same with knots={len(share)}; take fewer")
 
     def __call__(self,
                  cosmology: np.ndarray, # [..., 2]
     ) -> np.ndarray:                    # [...]
-        "Log density."
-        cosmology = np.asarray(cosmology, float)
-        return self._density.logpdf(cosmology.reshape(-1, 2).T).reshape(cosmology.shape[:-1])
+        "Log density; -inf outside of what the design spans."
+        cosmology = _points(cosmology)
+        inside = ((cosmology >= self.box[0]) & (cosmology <= self.box[1])).all(-1)
+        at = np.clip(cosmology, *self.box)
+        density = self._densities[0](at[..., 0]) * self._densities[1](at[..., 1])
+        return np.log(np.where(inside & (density > 0), density, 0.), where=inside & (density > 0),
+                      out=np.full(density.shape, -np.inf))
 
 # %% ../../nbs/lensing/05_posterior.ipynb #125b793a
 def laplace(

@@ -499,7 +499,7 @@ def run(config: Config, seed: int) -> Result:
     true = trial.test.cosmology
     told = _scored(config, seed, found, true, trial.calibrate.cosmology)
     std = found.std * _rescaled(config, found, true, trial.calibrate.cosmology)[1]
-    if config.chain: told |= _chained(config, seed, found, true, trial.design)
+    if config.chain and found.posterior is not None and config.emulator == "linear": told |= _chained(config, seed, found, true, trial.design)
     kept = {name: value[:KEPT].astype("float32") for name, value in (("true", true), ("mean", found.mean), ("std", std))}
     return Result(told | _trained(config, found.fitted), _curve(config, found.fitted),
                   kept | dict(scores=map_scores(true, found.mean, std).astype("float32")))
