@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mlfixes.bench.claims import Claim
 
 # %% auto #0
-__all__ = ['VERDICT_SEEDS', 'Result', 'Metric', 'known', 'with_fields', 'Change', 'seed_list', 'stream', 'Profile', 'in_test',
-           'Task', 'execute', 'end_with', 'families', 'find_task']
+__all__ = ['VERDICT_SEEDS', 'Result', 'Metric', 'PartialMetric', 'known', 'with_fields', 'Change', 'seed_list', 'stream',
+           'Profile', 'in_test', 'Task', 'execute', 'end_with', 'families', 'find_task']
 
 # %% ../../nbs/bench/00_task.ipynb #87a300a0
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class Metric:
     def sign(self) -> int:
         "1 where higher is better, else -1."
         return 1 if self.better == "higher" else -1
+
+# %% ../../nbs/bench/00_task.ipynb #98ff71de
+class PartialMetric(Metric):
+    "A metric that some arms lack; a run without it is fine."
 
 # %% ../../nbs/bench/00_task.ipynb #6707bf96
 def known(name: str, names: Iterable[str], what: str) -> str:
@@ -216,7 +220,8 @@ def _wrong(task: Task, result) -> str:
     if not isinstance(result, Result):
         return (f"run of task {task.name!r} returned {type(result).__name__}; "
                 "expected mlfixes.bench.Result(metrics={...})")
-    if missing := [m for m in task.metrics if m not in result.metrics]:
+    if missing := [m for m, metric in task.metrics.items()
+                   if m not in result.metrics and not isinstance(metric, PartialMetric)]:
         return (f"metric {missing[0]!r} of task {task.name!r} was not returned; "
                 f"the run returned {sorted(result.metrics)}")
     if text := {m: v for m, v in result.metrics.items() if not _number(v)}:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from ..bench.task import stream
-from ..doctor.findings import (Diagnosis, Finding, as_array, as_numbers, check, critical, family_findings,
-                                     not_applicable, p_value)
+from ..doctor.findings import (Diagnosis, Finding, as_array, as_numbers, check, critical,
+                                     family_findings, not_applicable, p_value)
 
 # %% auto #0
 __all__ = ['LEVEL', 'DRAWS', 'HALF', 'PROOFS', 'LEVELS', 'dispersion', 'coverage', 'chain_health', 'uneven_bars', 'no_number',
-           'frozen_noise', 'judged_by_itself']
+           'frozen_noise', 'judged_by_itself', 'other_updates', 'double_precision', 'findings_on', 'diagnose']
 
 # %% ../../nbs/lensing/10_checks.ipynb #9d37ad7a
 LEVEL = .01   # of each check: the share of healthy arrays that it may call bad
@@ -46,7 +46,7 @@ _NEEDS = {   # code and case -> what a claim would have to show
     "FIT01 stored": "fresh noise in every step scores more than frozen noise, all else equal",
     "FIT01 overfit": "augmentation, or fewer parameters, score more",
     "FIT01 unseen": "as for FIT01 stored",
-    "DATA02 same": "calibrating on maps of their own scores more, or promises less, than on the training maps",
+    "DATA02 same": "calibrating on maps of their own scores more, or promises less, than on training maps",
     "DATA02 alike": "the same",
     "CFG01 rate": "at equal steps, or with the rate scaled, the gain of the smaller batch differs",
     "CFG01 last": "none",
@@ -55,66 +55,76 @@ _NEEDS = {   # code and case -> what a claim would have to show
 
 # %% ../../nbs/lensing/10_checks.ipynb #f00161f6
 _ADVICE = {   # code and case: cause, remedy
-    "UNC01 narrow": ("Error bars are shorter than the errors: the network has seen the noise of the maps that its "
-                     "bars were fitted on, or nothing has calibrated them.",
-                     "Multiply the bars by the factor that maps of their own give (Temperature), or calibrate "
-                     "a likelihood on such maps."),
+    "UNC01 narrow": ("Error bars are shorter than the errors: the network has seen the noise of the maps "
+                     "that its bars were fitted on, or nothing has calibrated them.",
+                     "Multiply the bars by the factor that maps of their own give (Temperature), or "
+                     "calibrate a likelihood on such maps."),
     "UNC01 wide": ("Error bars are longer than the errors: less is claimed than is known.",
                    "Multiply the bars by the factor that maps of their own give (Temperature)."),
-    "UNC01 bias": ("Means are off to one side by much of their bars, so that errors look too large for them.",
-                   "Take the mean error of maps of their own off the means first; then fit a factor (Temperature)."),
+    "UNC01 bias": ("Means are off to one side by much of their bars, so that errors look too large for "
+                   "them.",
+                   "Take the mean error of maps of their own off the means first; then fit a factor "
+                   "(Temperature)."),
     "UNC02 narrow": ("Too many truths lie outside of the intervals: the posteriors are too narrow.",
-                     "See UNC01 for the factor on bars; of samples, calibrate the likelihood that they come from."),
+                     "See UNC01 for the factor on bars; of samples, calibrate the likelihood that they "
+                     "come from."),
     "UNC02 wide": ("Too few truths lie outside of the intervals: the posteriors are too wide.",
-                   "See UNC01 for the factor on bars; of samples, calibrate the likelihood that they come from."),
+                   "See UNC01 for the factor on bars; of samples, calibrate the likelihood that they come "
+                   "from."),
     "UNC02 bias": ("Truths lie to one side of the posteriors.",
                    "Take the mean error of maps of their own off the means, or look at the prior."),
-    "UNC02 shape": ("Widths are right on average, but posteriors have another shape: skew, tails, or an edge "
-                    "that a normal one does not have.",
-                    "Judge and report samples or quantiles in place of mean and bar; the challenge's score "
-                    "asks for no shape."),
-    "UNC03 stuck": ("A chain never moves: it started where the log probability is NaN or -inf, or every step is "
-                    "far too long.",
+    "UNC02 shape": ("Widths are right on average, but posteriors have another shape: skew, tails, or an "
+                    "edge that a normal one does not have.",
+                    "Judge and report samples or quantiles in place of mean and bar; the challenge's "
+                    "score asks for no shape."),
+    "UNC03 stuck": ("A chain never moves: it started where the log probability is NaN or -inf, or every "
+                    "step is far too long.",
                     "Start inside of the prior, make NaN -inf, and shorten the proposal."),
-    "UNC03 apart": ("Parts of the chains speak of different posteriors: they have not arrived, or each is in a "
-                    "mode of its own.",
+    "UNC03 apart": ("Parts of the chains speak of different posteriors: they have not arrived, or each is "
+                    "in a mode of its own.",
                     "Drop more burn-in and run longer, or integrate on a grid (SimplexPosterior)."),
     "UNC03 short": ("Chains are short for how slowly they forget, so that mean and bar are noise in part.",
                     "Run longer or with a better proposal, or integrate on a grid (SimplexPosterior)."),
-    "UNC03 acceptance": ("Proposals are accepted too rarely or too readily: their width is not the posterior's.",
+    "UNC03 acceptance": ("Proposals are accepted too rarely or too readily: their width is not the "
+                         "posterior's.",
                          "Take 2.4 / sqrt(d) of the posterior's own deviations as the proposal, or emcee; "
                          "the samples themselves may still be right."),
-    "UNC03 edge": ("An edge of the prior cuts through what the posterior holds likely, so that mean and bar tell "
-                   "of the edge.",
+    "UNC03 edge": ("An edge of the prior cuts through what the posterior holds likely, so that mean and bar "
+                   "tell of the edge.",
                    "State a prior that reaches beyond the design (GridPosterior with a SmoothEmulator)."),
     "UNC04": ("Bars are too short for some maps and too long for others, sorted by the bars themselves: one "
               "factor for all will not mend it, and may make it worse.",
               "Fit a factor for each range of bars on maps of their own, or calibrate a likelihood "
               "(GridPosterior) in place of the bars."),
-    "UNC05 hull": ("The values are NaN outside of the hull of the design, as LinearNDInterpolator gives them.",
-                   "Make NaN -inf where that is the prior that is meant (log_posterior), or use a SmoothEmulator "
-                   "with a stated prior."),
-    "UNC05": ("The log probability is NaN or +inf at some places: a covariance that is not positive definite, a "
-              "division by zero, or an interpolator outside of its hull.",
-              "Find the places (give `points` and `design`) and make them -inf only if the prior is zero there."),
-    "FIT01 stored": ("Every map has the same noise in every epoch, so that the network can learn the noise by "
-                     "heart.",
+    "UNC05 hull": ("The values are NaN outside of the hull of the design, as LinearNDInterpolator gives "
+                   "them.",
+                   "Make NaN -inf where that is the prior that is meant (log_posterior), or use a "
+                   "SmoothEmulator with a stated prior."),
+    "UNC05": ("The log probability is NaN or +inf at some places: a covariance that is not positive "
+              "definite, a division by zero, or an interpolator outside of its hull.",
+              "Find the places (give `points` and `design`) and make them -inf only if the prior is zero "
+              "there."),
+    "FIT01 stored": ("Every map has the same noise in every epoch, so that the network can learn the noise "
+                     "by heart.",
                      "Keep maps without noise and draw it anew in every step (noise=\"fresh\")."),
-    "FIT01 overfit": ("The network learns its training maps by heart, though not through stored noise: too few "
-                      "of them, or too many parameters.",
-                      "Augment (flips, rotations, rolls), stop at the best epoch, or take a smaller network."),
+    "FIT01 overfit": ("The network learns its training maps by heart, though not through stored noise: too "
+                      "few of them, or too many parameters.",
+                      "Augment (flips, rotations, rolls), stop at the best epoch, or take a smaller "
+                      "network."),
     "FIT01 unseen": ("Validation rises while training falls: maps are learned by heart, by their noise or "
                      "otherwise.",
-                     "Look whether noise is stored (give `first_epoch` and `second_epoch`); draw it anew in every "
-                     "step where it is simulated."),
-    "DATA02 same": ("The same rows calibrate, or choose, and are scored: the score knows its own noise.",
+                     "Look whether noise is stored (give `first_epoch` and `second_epoch`); draw it anew "
+                     "in every step where it is simulated."),
+    "DATA02 same": ("The same rows are on both sides: what is judged by them has seen their noise.",
                     "Split three ways: one part trains, one calibrates, one is scored (simulate_trial)."),
-    "DATA02 alike": ("Rows that are scored are copies of calibrating ones under another noise or scale.",
-                     "Split by signal before noise is drawn, so that no map is on both sides (simulate_trial)."),
-    "CFG01 rate": ("The batch changed and the learning rate did not follow, so that one epoch moves the network "
-                   "much more or less: what is compared is the number of updates.",
-                   "Compare at equal updates, or scale the rate with the batch, by its ratio (SGD) or the root "
-                   "of it (Adam)."),
+    "DATA02 alike": ("Rows that judge are copies of others that were learned from, under another noise or "
+                     "scale.",
+                     "Split by signal before noise is drawn, so that no map is on both sides "
+                     "(simulate_trial)."),
+    "CFG01 rate": ("The batch changed and the learning rate did not follow, so that one epoch moves the "
+                   "network much more or less: what is compared is the number of updates.",
+                   "Compare at equal updates, or scale the rate with the batch, by its ratio (SGD) or the "
+                   "root of it (Adam)."),
     "CFG01 last": ("The last batch of an epoch has one row, whose batch statistics say nothing.",
                    "Drop the last batch, or choose a batch that does not leave one row."),
     "CFG02 double": ("Parameters are in double precision: it costs time and memory; scores are the same.",
@@ -165,8 +175,9 @@ def _name(j: int, p: int) -> str: return ("Om", "S8")[j] if p == 2 else f"parame
 def _spread(z2: np.ndarray) -> tuple[float, tuple[float, float]]:
     "p that z squared, [m], is 1 on average, and the 95 % interval of the average; the wider of both ways."
     from scipy.stats import chi2, t
-    n, total, error = len(z2), z2.sum(), z2.std(ddof=1) / z2.mean() / len(z2) ** .5
+    n, total = len(z2), z2.sum()
     if not total: return 0., (0., 0.)
+    error = z2.std(ddof=1) / (total / n) / n ** .5
     normal = 2 * min(chi2.cdf(total, n), chi2.sf(total, n))
     any_shape = 2 * t.sf(abs(log(total / n)) / error, n - 1) if error else 0.
     half = np.exp(t.isf(.025, n - 1) * error)
@@ -203,8 +214,9 @@ def _dispersed(y, mean, std, tested) -> Finding:
     j, beyond = int(np.lexsort((-off, ps))[0]), ps <= LEVEL / p
     fails = bool((beyond & (off > log(1 / HALF))).any())
     limit = chi2.isf(LEVEL / p / 2 if z2[j] > 1 else 1 - LEVEL / p / 2, m) / m
-    return _found("UNC01", _status(min(1., p * ps[j]), fails), _how(z[:, j]), statistic=z2[j], threshold=limit,
-                  interval=tested[j][1], p=min(1., p * ps[j]), evidence=_scaling(y, mean, std, j))
+    chance = min(1., p * ps[j])
+    return _found("UNC01", _status(chance, fails), _how(z[:, j]), statistic=z2[j], threshold=limit,
+                  interval=tested[j][1], p=chance, evidence=_scaling(y, mean, std, j))
 
 
 def _how(z: np.ndarray) -> str:
@@ -217,13 +229,14 @@ def _how(z: np.ndarray) -> str:
 
 def _scaling(y, mean, std, j: int) -> dict[str, Any]:
     "What the evidence says of a factor on the bars."
-    from mlfixes.lensing.scores import Temperature, decompose
+    from mlfixes.lensing.scores import Temperature
     one, each = Temperature.fit(y, mean, std), Temperature.fit(y, mean, std, each=True)
-    report = decompose(y, mean, std)
-    why = (f"mean of z squared of {_name(j, y.shape[1])} over {len(y)} maps; all bars times {one.factor:.3f} would "
-           f"score {one.predicted_gain:+.3f} (error {one.error:.3f}) on other maps")
-    return dict(why=why, factor=one.factor, factors=each.factor, gain=one.predicted_gain, gain_error=one.error,
-                bias=((y - mean) / std).mean(0), worst_hundredth=report.leverage)
+    z = (y - mean) / std
+    worst = np.sort(z**2, axis=0)[-ceil(.01 * len(z)):].sum(0) / (z**2).sum(0)
+    why = (f"mean of z squared of {_name(j, y.shape[1])} over {len(y)} maps; all bars times {one.factor:.3f} "
+           f"would score {one.predicted_gain:+.3f} (error {one.error:.3f}) on other maps")
+    return dict(why=why, factor=one.factor, factors=each.factor, gain=one.predicted_gain,
+                gain_error=one.error, bias=z.mean(0), worst_hundredth=worst)
 
 # %% ../../nbs/lensing/10_checks.ipynb #1b55b31b
 LEVELS = (.68, .95)   # of the central intervals whose truths are counted
@@ -249,7 +262,8 @@ def _looks(ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     whole = [kstest(column, "uniform") for column in ranks.T]
     ps = [[binomtest(round(share * len(ranks)), len(ranks), level).pvalue for share in row]
           for row, level in zip(inside, LEVELS)]
-    return np.array([*ps, [found.pvalue for found in whole]]), inside, np.array([found.statistic for found in whole])
+    distance = np.array([found.statistic for found in whole])
+    return np.array([*ps, [found.pvalue for found in whole]]), inside, distance
 
 # %% ../../nbs/lensing/10_checks.ipynb #64f0371b
 @check("UNC02", "lensing", needs=("y",))
@@ -278,25 +292,28 @@ def _covered(ranks, of: str, ps, inside, distance) -> Finding:
     outside = (1 - inside) / (1 - np.array(LEVELS)[:, None])   # in units of what was promised
     lost = (outside > 1 / HALF) | ((outside < HALF) & (np.array(LEVELS)[:, None] == LEVELS[0]))
     fails = bool((lost & (ps[:2] <= level)).any())
-    if look == 2: value, limit, what = distance[j], kstwo.isf(level, m), "distance of the ranks from uniform ones"
+    if look == 2:
+        value, limit, what = distance[j], kstwo.isf(level, m), "distance of the ranks from uniform ones"
     else:
         value, tail = inside[look, j], level / 2 if inside[look, j] > LEVELS[look] else 1 - level / 2
         limit, what = binom.isf(tail, m, LEVELS[look]) / m, f"truths inside of {100 * LEVELS[look]:.0f} %"
     told = ", ".join(f"{_name(i, count)} {a:.3f} and {b:.3f}" for i, (a, b) in enumerate(inside.T))
     why = f"{what}, {_name(j, count)}; of {m} {of}, inside 68 and 95 %: {told}"
     p = float(min(1., ps.size * ps.min()))
-    return _found("UNC02", _status(p, fails), _shape(ranks[:, j], inside[:, j]), statistic=value, threshold=limit, p=p,
-                  evidence={"why": why, "inside68": inside[0], "inside95": inside[1], "distance": distance})
+    return _found("UNC02", _status(p, fails), _shape(ranks[:, j], inside[:, j]), statistic=value, p=p,
+                  threshold=limit, evidence={"why": why, "inside68": inside[0], "inside95": inside[1],
+                                             "distance": distance})
 
 
 def _shape(ranks: np.ndarray, inside: np.ndarray) -> str:
     "The case: to one side, too narrow, too wide, or neither."
     off = inside - LEVELS
-    if abs(ranks.mean() - .5) * (12 * len(ranks)) ** .5 > 3 and abs(ranks.mean() - .5) > abs(off).max(): return "bias"
+    aside = abs(ranks.mean() - .5)
+    if aside * (12 * len(ranks)) ** .5 > 3 and aside > abs(off).max(): return "bias"
     return "narrow" if off.max() < 0 else "wide" if off.min() > 0 else "shape"
 
 # %% ../../nbs/lensing/10_checks.ipynb #be45aa6a
-_LENGTH, _RHAT, _ACCEPTED = 50, 1.1, (.2, .5)   # steps over tau; R-hat; acceptance: the sources are named above
+_LENGTH, _RHAT, _ACCEPTED = 50, 1.1, (.2, .5)   # steps over tau; R-hat; acceptance: sources are above
 _NEAR = .25                                     # deviations from an edge, where its density is counted
 
 
@@ -310,18 +327,17 @@ def _chains(chains) -> np.ndarray:
 def _tau(x: np.ndarray) -> np.ndarray:
     "Steps to an independent draw, [m, d], of chains that move, [m, c, steps, d]."
     from emcee.autocorr import integrated_time
-    return np.array([np.maximum(1, integrated_time(one.swapaxes(0, 1), quiet=True)) for one in x])
+    return np.array([np.maximum(1, integrated_time(one.swapaxes(0, 1), tol=0)) for one in x])
 
 
 def _acceptance(x: np.ndarray, told) -> np.ndarray:
     "Mean acceptance of every posterior, [m], as told or as the share of steps that move."
     if told is None: return (np.diff(x, axis=2) != 0).any(-1).mean((1, 2))
-    rates = as_numbers(told, "acceptance", as_array(told).shape).astype(float)
-    if rates.size not in (1, len(x), len(x) * x.shape[1]) or rates.min() < 0 or rates.max() > 1: raise ValueError(
-        f"acceptance has shape {list(rates.shape)} and values from {rates.min():g} to {rates.max():g}; expected "
-        f"{x.shape[1]} shares from 0 to 1 for each of {len(x)} posteriors")
-    return np.broadcast_to(rates.reshape(-1, 1) if rates.size < x[:, :, 0, 0].size else rates.reshape(len(x), -1),
-                           (len(x), rates.size // len(x) or 1)).mean(1)
+    rates, (m, c) = as_numbers(told, "acceptance", as_array(told).shape).astype(float), x.shape[:2]
+    if rates.size in (1, m, m * c) and rates.min() >= 0 and rates.max() <= 1:
+        return rates.reshape(m, -1).mean(1) if rates.size > 1 else np.full(m, float(rates.item()))
+    raise ValueError(f"acceptance has shape {list(rates.shape)} and values from {rates.min():g} to "
+                     f"{rates.max():g}; expected {c} shares from 0 to 1 for each of {m} posteriors")
 
 
 def _apart(x: np.ndarray, tau: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -340,13 +356,14 @@ def _apart(x: np.ndarray, tau: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
 
 # %% ../../nbs/lensing/10_checks.ipynb #5a278a34
 def _half_spaces(box, design, d: int) -> np.ndarray | None:
-    "Edges of the prior as [facets, d + 1]: normals of length 1 and offsets, negative inside; None if there are none."
+    "Edges of the prior as [facets, d + 1]: normals of length 1, offsets; negative inside. None without any."
     from scipy.spatial import ConvexHull, QhullError
     if design is not None:
         points = as_numbers(design, "design", (None, d)).astype(float)
         try: return ConvexHull(points).equations
         except (QhullError, ValueError): raise ValueError(
-            f"design has {len(points)} points without a hull; expected {d + 1} or more, not all in a plane") from None
+            f"design has {len(points)} points without a hull; expected {d + 1} or more, not all in a plane"
+        ) from None
     if box is None: return None
     low, high = as_numbers(box, "box", (2, d), ", low and high").astype(float)
     if (low < high).all(): return np.block([[-np.eye(d), low[:, None]], [np.eye(d), -high[:, None]]])
@@ -376,19 +393,18 @@ def chain_health(
     "Whether chains have not arrived, hardly move, or run into an edge of the prior."
     x = _chains(chains)
     m, c, steps, d = x.shape
-    if steps < _LENGTH: return _lacks("UNC03", f"{steps} steps are too few even if none depends on another", _LENGTH)
+    if steps < _LENGTH:
+        return _lacks("UNC03", f"{steps} steps are too few even if none depends on another", _LENGTH)
     rates, facets = _acceptance(x, acceptance), _half_spaces(box, design, d)
     still = (np.ptp(x, axis=2) == 0).any((1, 2))
-    found = [_stuck(still, x)]
-    if not still.all(): found += _moving(x[~still], rates[~still], facets)
-    return _worst(found)
+    return _stuck(still, steps) if still.any() else _worst(_moving(x, rates, facets))
 
 
-def _stuck(still: np.ndarray, x: np.ndarray) -> Finding:
-    "The finding about chains that never move, [m] posteriors."
-    why = f"of {len(x)} posteriors have a chain that never moves in {x.shape[2]} steps"
-    return _found("UNC03", "fail" if still.any() else "ok", "stuck", statistic=int(still.sum()), threshold=0,
-                  evidence={"why": why})
+def _stuck(still: np.ndarray, steps: int) -> Finding:
+    "The finding about posteriors, [m], some of which have a chain that never moves."
+    why = f"of {len(still)} posteriors have a chain that never moves in {steps} steps"
+    return _found("UNC03", "fail" if still.mean() > HALF else "warn", "stuck", statistic=int(still.sum()),
+                  threshold=0, evidence={"why": why})
 
 
 def _moving(x, rates, facets) -> list[Finding]:
@@ -397,18 +413,23 @@ def _moving(x, rates, facets) -> list[Finding]:
     steps, (rhat, limit, p) = x.shape[2], _apart(x, tau)
     told = dict(tau=float(np.median(tau)), acceptance=float(np.median(rates)), rhat=float(rhat.max()),
                 effective=float(np.median(x.shape[1] * steps / tau.max(1))))
-    length, found = steps / tau.max(1), [_parted(rhat, limit, p, told)]
-    found.append(_counted("short", length < _LENGTH, length < HALF * _LENGTH, float(np.median(length)), _LENGTH, told,
-                          "steps over the autocorrelation time, the median"))
-    low, high = _ACCEPTED
-    noise = 2.5 * np.sqrt(rates * (1 - rates) / (x.shape[1] * steps / tau.max(1)))
-    off = (rates < low - noise) | (rates > high + noise)
-    found.append(_counted("acceptance", off, np.zeros_like(off), told["acceptance"], low if told["acceptance"] < high else high,
-                          told, f"acceptance, the median; from {rates.min():.3f} to {rates.max():.3f}"))
+    length = steps / tau.max(1)
+    found = [_parted(rhat, limit, p, told), _accepted(rates, x.shape[1] * length, told),
+             _counted("short", length < _LENGTH, length < HALF * _LENGTH, float(np.median(length)), _LENGTH,
+                      told, "steps over the autocorrelation time, the median")]
     if facets is None: return found
     dense = _cut(x, tau, facets)
-    return found + [_counted("edge", dense > 1, dense > 1, float(np.median(dense)), 1., told,
-                             "density at the nearest edge, by that at the end of a 95 % interval, the median")]
+    what = "density at the nearest edge, by that at the end of a 95 % interval, the median"
+    return found + [_counted("edge", dense > 1, dense > 1, float(np.median(dense)), 1., told, what)]
+
+
+def _accepted(rates, independent, told) -> Finding:
+    "The finding about acceptance, [m], of as many independent draws."
+    (low, high), median = _ACCEPTED, told["acceptance"]
+    noise = 2.5 * np.sqrt(rates * (1 - rates) / independent)
+    off = (rates < low - noise) | (rates > high + noise)
+    return _counted("acceptance", off, off & False, median, low if median < high else high, told,
+                    f"acceptance, the median; from {rates.min():.3f} to {rates.max():.3f}")
 
 
 def _parted(rhat, limit, p, told) -> Finding:
@@ -425,7 +446,8 @@ def _parted(rhat, limit, p, told) -> Finding:
 def _counted(case, bad, worse, value, limit, told, what) -> Finding:
     "The finding about how many posteriors are bad, and how many worse, [m]."
     status = "ok" if bad.mean() <= LEVEL else "fail" if worse.mean() > HALF else "warn"
-    why = f"{what}; {bad.sum()} of {len(bad)} posteriors are beyond; {told['effective']:.0f} independent draws"
+    why = (f"{what}; {bad.sum()} of {len(bad)} posteriors are beyond; {told['effective']:.0f} independent "
+           "draws")
     return _found("UNC03", status, case, statistic=value, threshold=limit, evidence={"why": why, **told})
 
 # %% ../../nbs/lensing/10_checks.ipynb #94a96f51
@@ -466,7 +488,8 @@ def uneven_bars(
         return _lacks("UNC04", f"{m} maps are too few to make two groups by their bars", 2 * _GROUP_SIZE)
     z2, groups, draw = ((y - mean) / std) ** 2, _by_bars(std), stream(seed, "UNC04")
     if max(map(len, groups)) < 2: return _lacks("UNC04", "all bars are equal; there are no groups to compare")
-    if not z2.any(0).all(): raise ValueError("every mean of a parameter equals the truth; were labels given as means?")
+    if not z2.any(0).all():
+        raise ValueError("every mean of a parameter equals the truth; were labels given as means?")
     null = [_unequal(z2[draw.permutation(m)], groups) for _ in range(DRAWS)]
     return _uneven(z2, groups, null)
 
@@ -480,8 +503,8 @@ def _uneven(z2, groups, null) -> Finding:
     fails = max(left[j].max(), 1 / max(left[j].min(), 1e-300)) > 1 / HALF
     one = float((z2.mean(0) - 1 - np.log(z2.mean(0))).sum())
     told = ", ".join(f"{mean ** .5:.2f}" for mean in means[j])
-    why = (f"that factors by group would score beyond the {one:.3g} of one factor; errors of {_name(j, len(groups))} "
-           f"over bars, from short bars to long: {told}")
+    why = (f"that factors by group would score beyond the {one:.3g} of one factor; errors of "
+           f"{_name(j, len(groups))} over bars, from short bars to long: {told}")
     return _found("UNC04", _status(p, fails), statistic=value, threshold=critical(null, LEVEL), p=p,
                   evidence={"why": why, "one_factor": one, "mean_square": means, "left": left})
 
@@ -495,13 +518,14 @@ def no_number(
     "Whether a log probability is NaN or infinite where it should be a number."
     values = as_array(log_prob)
     if not values.size or values.dtype.kind not in "fiu":
-        raise ValueError(f"log_prob has shape {list(values.shape)} and holds {values.dtype}; expected numbers")
+        raise ValueError(f"log_prob has shape {list(values.shape)} and type {values.dtype}; expected numbers")
     bad = np.isnan(values) | (values == np.inf)
     status = "ok" if not bad.any() else "fail" if bad.mean() > HALF else "warn"
     told, hull = _outside(bad, points, design)
     why = f"of {bad.size} values are NaN or +inf{told}"
     return _found("UNC05", status, "hull" * hull, statistic=bad.mean(), threshold=0.,
-                  evidence={"why": why, "nan": int(np.isnan(values).sum()), "inf": int((values == np.inf).sum())})
+                  evidence={"why": why, "nan": int(np.isnan(values).sum()),
+                            "inf": int((values == np.inf).sum())})
 
 
 def _outside(bad: np.ndarray, points, design) -> tuple[str, bool]:
@@ -511,7 +535,8 @@ def _outside(bad: np.ndarray, points, design) -> tuple[str, bool]:
     at = as_numbers(at, "points", (*bad.shape, at.shape[-1] if at.ndim else None), ", a place for each value")
     facets = _half_spaces(None, design, at.shape[-1])
     out = (at @ facets[:, :-1].T + facets[:, -1]).max(-1) > 0
-    return f"; {(bad & out).sum()} of {bad.sum()} are outside of the hull", bool((bad & out).sum() > HALF * bad.sum())
+    both, count = int((bad & out).sum()), int(bad.sum())
+    return f"; {both} of {count} are outside of the hull", both > HALF * count
 
 # %% ../../nbs/lensing/10_checks.ipynb #495bfbf4
 _EPOCHS = ceil(log(LEVEL) / log(HALF)) + 2   # with a best one, the one behind it, and steps enough for LEVEL
@@ -526,14 +551,14 @@ def _drift(steps: np.ndarray, generator) -> float:
 
 
 def _overfits(losses, validation, generator) -> dict[str, float] | None:
-    "The best epoch, p of a rise behind it, and what share of the gain is lost; None if it is too late to see."
+    "The best epoch, p of a rise behind it, what share of the gain is lost, and the fall of training."
     best = int(validation.argmin())
-    up, down = np.diff(validation[best + 1:]), -np.diff(losses[best + 1:])
     if len(losses) - best < _EPOCHS: return None
-    last = float(np.median(validation[-max(1, len(validation) // 5):]))
+    late, last = (float(np.median(values[-max(1, len(values) // 5):])) for values in (losses, validation))
     won = validation[:best + 1].max() - validation[best]
     lost = (last - validation[best]) / won if won > 0 else np.inf
-    return dict(best=best + 1, p=max(_drift(up, generator), _drift(down, generator)), lost=float(lost))
+    p = _drift(np.diff(validation[best + 1:]), generator) if late < losses[best] else 1.
+    return dict(best=best + 1, p=p, lost=float(lost), fallen=float(losses[best] - late))
 
 
 def _same_maps(first, second) -> np.ndarray:
@@ -562,7 +587,8 @@ def frozen_noise(
         fit = _overfits(train, validation, stream(seed, "FIT01"))
         if same is None and len(train) < _EPOCHS:
             return _lacks("FIT01", f"{len(train)} epochs are too few to see validation rise", _EPOCHS)
-    elif same is None: return _lacks("FIT01", "needs `losses` and `validation_losses`, or maps of two epochs", _EPOCHS)
+    elif same is None:
+        return _lacks("FIT01", "needs `losses` and `validation_losses`, or maps of two epochs", _EPOCHS)
     return _learned(same, fit)
 
 
@@ -589,34 +615,41 @@ def _twins(calibration, evaluation) -> tuple[np.ndarray, float]:
     "Whether rows of `evaluation` are in `calibration`, [b], and p of so many by chance."
     from scipy.stats import fisher_exact
     coarse = min(calibration.dtype, evaluation.dtype, key=lambda kind: np.finfo(kind).bits)
-    a, b = ([row.tobytes() for row in np.ascontiguousarray(x.astype(coarse) + 0)] for x in (calibration, evaluation))
+    a, b = ([row.tobytes() for row in np.ascontiguousarray(x.astype(coarse) + 0)]
+            for x in (calibration, evaluation))
     same = np.isin(np.array([hash(row) for row in b]), np.array([hash(row) for row in a]))
     same[same] = [row in (known := set(a)) for row in np.array(b, object)[same]]
     if (calibration % 1).any() and (evaluation % 1).any(): return same, 0. if same.any() else 1.
     own = len(a) - len(set(a))
-    return same, float(fisher_exact([[same.sum(), len(b) - same.sum()], [own, len(a) - own]], "greater").pvalue)
+    table = [[same.sum(), len(b) - same.sum()], [own, len(a) - own]]
+    return same, float(fisher_exact(table, "greater").pvalue)
 
 
-def _alike(calibration, evaluation) -> tuple[np.ndarray, float] | None:
-    "Largest correlation of rows of `evaluation`, [b], and its limit; None where rows are too short."
+def _alike(calibration, evaluation) -> tuple[np.ndarray, np.ndarray] | None:
+    "Correlations of rows on both sides, [b, a], and their limits; None where rows are too short."
     from scipy.stats import norm
+    centre = calibration.mean(0)
     def units(x):
+        x = x - centre
         x = x - x.mean(1, keepdims=True)
         return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30)
     r = units(evaluation) @ units(calibration).T
     z = np.arctanh(np.clip(r, -1 + 1e-7, 1 - 1e-7))
-    low, middle, high = np.quantile(z, [.25, .5, .75])
-    limit = np.tanh(middle + norm.isf(LEVEL / r.size) * (high - low) / (2 * norm.isf(.25)))
-    return (r.max(1), float(limit)) if limit < HALF ** .5 else None    # a map shares half of its variance with itself
+    def width(axis):
+        low, high = np.quantile(z, [.25, .75], axis=axis, keepdims=True)
+        return (high - low) / (2 * norm.isf(.25))
+    whole, far = width(None), norm.isf(LEVEL / r.size)
+    if np.tanh(far * whole.item()) >= HALF ** .5: return None    # a copy shares half its variance
+    return r, np.tanh(np.median(z) + far * np.maximum(whole, np.maximum(width(0), width(1))))
 
 # %% ../../nbs/lensing/10_checks.ipynb #bf9bc3df
 @check("DATA02", "lensing", needs=("calibration", "evaluation"))
 def judged_by_itself(
-    calibration,   # [a, ...] maps or summaries that calibrate, choose or train
-    evaluation,    # [b, ...] those that are scored
+    calibration,   # [a, ...] maps or summaries that train, choose or calibrate
+    evaluation,    # [b, ...] those that judge what comes of it
     seed: int = 0, # draws rows where there are many
 ) -> Finding:
-    "Whether what calibrates is also scored."
+    "Whether maps judge what they took part in."
     a, b = as_array(calibration), as_array(evaluation)
     a = as_numbers(a, "calibration", (None,) * max(a.ndim, 1))
     b = as_numbers(b, "evaluation", (None, *a.shape[1:]), ", rows like those of `calibration`")
@@ -626,14 +659,197 @@ def judged_by_itself(
     draw = stream(seed, "DATA02")
     a, b = (rows[np.sort(draw.permutation(len(rows))[:_ROWS])] for rows in (a, b))
     if (found := _alike(a, b)) is None:
-        return _shared(same, None, "same", p, f"are in `calibration`; {a.shape[1]} numbers a row are too few to see copies")
-    r, limit = found
-    return _shared(r > limit, dict(largest_correlation=float(r.max()), limit=limit), "alike", None,
-                   f"are alike one in `calibration`, correlated beyond {limit:.3f}; {len(a)} rows of it were looked at")
+        return _shared(same, None, "same", p,
+                       f"are in `calibration`; {a.shape[1]} numbers a row are too few to see copies")
+    r, limits = found
+    told = dict(largest_correlation=float(r.max()), limit=float(np.median(limits)))
+    what = (f"are alike one in `calibration`, correlated beyond about {told['limit']:.3f}; {len(a)} rows "
+            "of it were looked at")
+    return _shared((r > limits).any(1), told, "alike", None, what)
 
 
 def _shared(known, told, case, p, what) -> Finding:
     "The finding about rows that are scored and known, [b]."
     status = "ok" if not known.any() or (p or 0.) > LEVEL else "fail" if known.mean() > HALF else "warn"
-    why = f"of the rows that are scored, {known.sum()} of {len(known)}, {what}"
-    return _found("DATA02", status, case, statistic=known.mean(), threshold=0., p=p, evidence={"why": why, **(told or {})})
+    why = f"of the rows that judge, {known.sum()} of {len(known)}, {what}"
+    return _found("DATA02", status, case, statistic=known.mean(), threshold=0., p=p,
+                  evidence={"why": why, **(told or {})})
+
+# %% ../../nbs/lensing/10_checks.ipynb #8fcf319a
+_SETTINGS = {"batch": ("batch", "batch_size"), "lr": ("lr", "learning_rate"), "epochs": ("epochs",),
+             "rows": ("rows",), "updates": ("updates",)}
+
+
+def _told(config, name: str):
+    "What a mapping or an object says, or None."
+    return config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
+
+
+def _settings(config, name: str) -> dict[str, float]:
+    "What a config tells of these settings; a `ValueError` for one that is not a number above 0."
+    found = {}
+    for setting, names in _SETTINGS.items():
+        told = [_told(config, one) for one in names]
+        value = next((one for one in told if one is not None), None)
+        if value is None: continue
+        number = as_array(value)
+        if number.ndim or number.dtype.kind not in "iuf" or not 0 < number < np.inf:
+            raise ValueError(f"{setting} of {name} is {value!r}; expected a number above 0")
+        found[setting] = float(number)
+    return found
+
+
+def _updates(own: dict, other: dict) -> float:
+    "Updates of one run over those of the other, as far as both tell."
+    if "updates" in own and "updates" in other: return own["updates"] / other["updates"]
+    epochs = own["epochs"] / other["epochs"] if "epochs" in own and "epochs" in other else 1.
+    if "rows" in own and "rows" in other:
+        return epochs * ceil(own["rows"] / own["batch"]) / ceil(other["rows"] / other["batch"])
+    return epochs * other["batch"] / own["batch"]
+
+# %% ../../nbs/lensing/10_checks.ipynb #3eb80634
+@check("CFG01", "lensing", needs=("config",))
+def other_updates(
+    config,            # mapping or object: batch, lr; epochs and rows, or updates in all; batch_norm
+    other_config=None, # of the run that it is compared with
+    model=None,        # module, to see whether it normalises by batch
+) -> Finding:
+    "Whether the batch changed without the learning rate, or leaves a last one of one row."
+    own, found = _settings(config, "config"), []
+    if "batch" in own and "rows" in own: found.append(_last_batch(own, _normalises(config, model)))
+    if other_config is not None:
+        other = _settings(other_config, "other_config")
+        if {"batch", "lr"} <= set(own) & set(other): found.append(_travelled(own, other))
+    if found: return _worst(found)
+    return _lacks("CFG01", "needs batch and rows in `config`, or batch and lr there and in `other_config`")
+
+
+def _normalises(config, model) -> bool | None:
+    "Whether batch statistics are used; None if nobody says."
+    if (told := _told(config, "batch_norm")) is not None: return bool(told)
+    if not hasattr(model, "modules"): return None
+    return any("BatchNorm" in type(layer).__name__ for layer in model.modules())
+
+
+def _last_batch(own, normalises: bool | None) -> Finding:
+    "The finding about the rows of the last batch."
+    last = own["rows"] % own["batch"] or own["batch"]
+    harmless = last > 1 or own["batch"] == 1 or normalises is False
+    status = "ok" if harmless else "fail" if normalises else "warn"
+    said = {True: "the model normalises by batch", None: "whether the model normalises by batch was not told"}
+    why = f"rows in the last batch; {said.get(normalises, 'the model does not normalise by batch')}"
+    return _found("CFG01", status, "last", statistic=last, threshold=2, evidence={"why": why})
+
+
+def _travelled(own, other) -> Finding:
+    "The finding about updates times rate, in units of the other run's."
+    batch, rate, updates = own["batch"] / other["batch"], own["lr"] / other["lr"], _updates(own, other)
+    low, high = HALF * min(1, batch ** -.5), max(1, batch ** -.5) / HALF
+    travel = updates * rate
+    status = "ok" if batch == 1 or low <= travel <= high else "warn"
+    why = (f"updates times rate, in units of the other run's: the batch is {batch:g} times as large, the "
+           f"rate {rate:g} times, updates {updates:g} times")
+    return _found("CFG01", status, "rate", statistic=travel, threshold=high if travel > 1 else low,
+                  evidence={"why": why, "batch": batch, "rate": rate, "updates": updates})
+
+# %% ../../nbs/lensing/10_checks.ipynb #ba995806
+def _floats(model) -> dict[str, int]:
+    "Numbers of each floating type among parameters; a `ValueError` for what has no parameters."
+    if hasattr(model, "named_parameters"): model = dict(model.named_parameters())
+    if not isinstance(model, Mapping): raise ValueError(
+        f"model is a {type(model).__name__}; expected a module, or arrays or tensors by name")
+    found: dict[str, int] = {}
+    for value in model.values():
+        if "float" in (kind := _kind(value)): found[kind] = found.get(kind, 0) + int(np.prod(value.shape))
+    return found
+
+
+def _kind(value) -> str: return str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
+
+
+@check("CFG02", "lensing", needs=("model",))
+def double_precision(
+    model,      # module, or arrays or tensors by name
+    maps=None,  # array or tensor that it is fed
+) -> Finding:
+    "Whether parameters are in double precision, or types are mixed."
+    kinds, fed = _floats(model), "" if maps is None else _kind(maps)
+    if not kinds: return _lacks("CFG02", "the model has no parameters with a floating type")
+    total = sum(kinds.values())
+    double = kinds.get("float64", 0) / total
+    mixed = 0 < double < 1 or ("float" in fed and fed not in kinds)
+    why = "of {:,} parameters are in double precision; {}{}".format(total, ", ".join(
+        f"{name} {count:,}" for name, count in kinds.items()), f"; maps are {fed}" if fed else "")
+    status, case = "warn" if double or mixed else "ok", "mixed" if mixed else "double"
+    return _found("CFG02", status, case, statistic=double, threshold=0.,
+                  evidence={"why": why, "types": kinds})
+
+# %% ../../nbs/lensing/10_checks.ipynb #3d809147
+def findings_on(
+    arm: str = "",   # name that the evidence starts with, if any
+    **inputs,        # arrays by the names of the table above
+) -> Diagnosis:
+    "What all checks of the family find; a `TypeError` for inputs that none of them takes."
+    return family_findings("lensing", arm, **inputs)
+
+# %% ../../nbs/lensing/10_checks.ipynb #fe7bef14
+_CHAINS = 40   # test maps whose chains are looked at
+
+
+def diagnose(
+    study,                       # of the lensing task
+    *arms: str,                  # that its profile runs
+    against: str | None = None,  # arm that batch and learning rate are compared with
+) -> Diagnosis:
+    "What the checks say of these arms, run once more on their first seed; the evidence names the arm."
+    configs = study.arms()
+    other = None if against is None else _budget(configs[against], study.first(against).seed)
+    def inputs(arm): return _inputs(configs[arm], study.first(arm).seed)
+    def found(arm): return findings_on(arm, other_config=other, **inputs(arm))
+    return Diagnosis(tuple(finding for arm in arms for finding in found(arm)))
+
+
+def _inputs(config, seed: int) -> dict[str, Any]:
+    "Inputs of the checks from a run of this config; as in the run, with one thread."
+    import torch
+    from mlfixes.lensing import training
+    torch.set_num_threads(1)
+    found, trial = training.infer(config, seed), training.trial_of(config, seed)
+    y = trial.test.cosmology
+    factor = training._rescaled(config, found, y, trial.calibrate.cosmology)[1]
+    given = dict(y=y, mean=found.mean, std=found.std * factor, seed=seed)
+    if found.posterior is not None:
+        draws = found.posterior.sample(found.d, training.DRAWN, stream(seed, "diagnosis"))
+        given["samples"] = found.mean[:, None] + factor * (draws - found.mean[:, None])
+    if config.chain: given |= _sampled(found, trial.design, seed)
+    return given | ({} if found.fitted is None else _of_network(config, found, trial, seed))
+
+
+def _of_network(config, found, trial, seed: int) -> dict[str, Any]:
+    "What a trained network leaves: losses, maps of two epochs, its parameters, and who judges whom."
+    from mlfixes.lensing.training import _Training
+    fitted, rows = found.fitted, np.arange(min(64, len(trial.train)))
+    again = _Training(fitted, config, seed, trial.train)
+    first, second = (again.batch(rows)[0][0] for _ in range(2))
+    source = trial.train if config.calibrate == "train" else trial.calibrate
+    by = (trial.calibrate, trial.test) if found.posterior is None else (trial.train, source)
+    losses = {name: [look[own] for look in fitted.history] for name, own in
+              (("losses", "train"), ("validation_losses", "validation"))}
+    return dict(losses, first_epoch=first, second_epoch=second, model=fitted.net, maps=first,
+                calibration=by[0].noisy, evaluation=by[1].noisy, config=_budget(config, seed))
+
+
+def _budget(config, seed: int) -> dict[str, float]:
+    "What CFG01 takes of a config."
+    from mlfixes.lensing.training import steps_of, trial_of
+    rows = len(trial_of(config, seed).train)
+    return dict(batch=config.batch, lr=config.lr, rows=rows, updates=int(np.prod(steps_of(config, rows))))
+
+
+def _sampled(found, design, seed: int) -> dict[str, np.ndarray]:
+    "Chains of the documented sampler on the first test maps."
+    from mlfixes.lensing.posterior import log_posterior, metropolis
+    d, rng = found.d[:_CHAINS], stream(seed, "diagnosis of chains")
+    start = design[rng.integers(len(design), size=len(d))]
+    chains = metropolis(log_posterior(found.emulator, d), start, rng=rng)
+    return dict(chains=chains.samples[:, None], acceptance=chains.acceptance[:, None], design=design)

@@ -9,19 +9,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..bench.claims import Claim
-from ..bench.task import Change, Metric, Profile, Task
+from ..bench.claims import Claim, Given
+from ..bench.task import Change, Metric, PartialMetric, Profile, Task
 from .training import BATCH, Config, run
 
 # %% auto #0
-__all__ = ['BATCHES', 'ATTENTION', 'DEPTH', 'DROPOUT', 'PRECISION', 'CHANGES', 'SHORT', 'ASSUMPTIONS', 'CLAIMS', 'task']
+__all__ = ['BATCHES', 'ATTENTION', 'DEPTH', 'DROPOUT', 'PRECISION', 'CHANGES', 'SHORT', 'ASSUMPTIONS', 'CLAIMS', 'task',
+           'reports_of', 'by_map', 'corner_figure', 'engines_table', 'cost_table']
 
 # %% ../../nbs/lensing/09_task.ipynb #7391f454
 BATCHES, ATTENTION, DEPTH, DROPOUT, PRECISION = "batch 4", "no attention", "two stages", "less dropout", "float32"
 CHANGES = (Change(BATCHES, {"batch": 4}, "batch-alone"), Change(ATTENTION, {"attention": False}, "attention-alone"),
            Change(DEPTH, {"depth": 2}, "depth-alone"), Change(DROPOUT, {"dropout": (.2, .1)}, "dropout-alone"),
-           Change(PRECISION, {"dtype": "float32"}, "precision-alone"))
-SHORT = 6   # epochs of 64 whose steps the attribution has
+           Change(PRECISION, {"dtype": "float32"}, "precision", factor=False))
+SHORT = 6   # epochs of batches of 4, 3,030 steps, where 15 would take minutes a run
 ASSUMPTIONS = (
     "The challenge's maps are not at hand: Gaussian fields (and, where a claim says so, lognormal ones) with the challenge's noise, "
     "nuisances and kind of design, cut to 32 x 32 pixels of 8 arcminutes, 18 square degrees; 101 cosmologies with 20 maps each to "
@@ -35,11 +36,16 @@ ASSUMPTIONS = (
     "Four maps of each cosmology choose the epoch; all 32 calibrate a likelihood.",
     "'Two residual links and one module': around the last two blocks of Simple_CNN, and behind the last.",
     "'Batch 4' is read twice: as many epochs, which is 16 times the steps, and as many steps. Batch 4 alone at equal epochs runs 6 "
-    "epochs, in single precision, since the residual network takes minutes for 15; its curve must have flattened.",
+    "epochs, 3,030 steps, in single precision, and so does Simple_CNN with batches of 4: their curves must have flattened.",
+    "The plan has its baseline trained with batches of 4, the public kit with 64. Simple_CNN is run with both; where a claim does not "
+    "say, it is 64.",
+    "Attribution: an eighth of the channels, single precision, 480 steps.",
+    "The U-Net has a quarter of its channels, Simple_CNN all of them.",
     "The plan asks for moments from training data and, later, from validation data: two arms.",
     "Metropolis chains sample the first 250 test maps of a seed; all test maps get the same posterior by quadrature. What the sampler "
     "adds is the difference on those 250.",
-    "Coverage is that of central 68.3 % intervals: by draws where there is a posterior, of normal bars where there is none.",
+    "Moments from training maps come from 20 maps of each cosmology, those from other maps from 32; the challenge has 204 and 52.",
+    "Coverage is that of central 68 % intervals: by draws where there is a posterior, of normal bars where there is none.",
     "Ours was tuned on seeds 0 to 5: rate (five values between 3e-4 and 3e-3), epochs (15, 30), width (8, 16), depth (2, 3), batch "
     "(32, 64), with and without band powers; its prior among kernel densities, quantile splines and beta distributions fitted to "
     "the design.")
@@ -51,7 +57,7 @@ _STATED = dict(method="posterior", emulator="smooth", prior="design", cov="poole
 _BANDS = dict(summary="bands", noise="fresh", dtype="float32")
 _NET = dict(net="compact", depth=3, dtype="float32", bands=12, noise="fresh", augment=True, lr=2e-3, schedule="cosine")
 _OURS = dict(_STATED, rescale="each", **_NET)
-_START = dict(epochs=SHORT, equal="steps", n_calibrate=8, n_test=2_000)
+_START = dict(width=8, dtype="float32", equal="steps", n_calibrate=8, n_test=2_000)
 
 
 def _fields(name: str, own: dict) -> dict[str, Config]:
@@ -70,28 +76,24 @@ _ARMS = {
     "baseline, float32": Config(dtype="float32"),
     "batch 4, equal epochs": Config(dtype="float32", batch=4, epochs=SHORT),
     "no change": Config(**_START),
-    **{f"+{change.name}": change.apply(Config(**_START)) for change in CHANGES},
-    "Simple_CNN, batch 4": Config(**_SIMPLE, batch=4),
+    **{f"+{change.name}": change.apply(Config(**_START)) for change in CHANGES if change.factor},
+    "Simple_CNN, batch 4": Config(**_SIMPLE, batch=4, epochs=SHORT),
     "Simple_CNN, links and attention": Config(**_SIMPLE | dict(links=2, attention=True)),
     "compact CNN": Config(net="compact", depth=3, dtype="float32"),
     "U-Net encoder": Config(net="unet", width=8, dtype="float32"),
     "CNN + MCMC, from training maps": Config(**_CHAIN | dict(calibrate="train")),
     "CNN + stated prior": Config(**_STATED, loss="mse", **_SIMPLE),
     "fresh noise": Config(dtype="float32", noise="fresh"),
-    "fresh noise and moves": Config(dtype="float32", noise="fresh", augment=True),
     "last epoch": Config(dtype="float32", pick="last"),
-    "last epoch, rescaled": Config(dtype="float32", pick="last", rescale="one"),
     "corrected, bars of the network": Config(**_NET, rescale="each"),
     "corrected, frozen noise": Config(**_OURS | dict(noise="frozen")),
-    "corrected, no moves": Config(**_OURS | dict(augment=False)),
-    "corrected, no factor": Config(**_OURS | dict(rescale="none")),
     "corrected, prior known": Config(**_OURS | dict(prior="known")),
     "corrected, linear and flat": Config(**_OURS | dict(emulator="linear", prior="flat", cov="kit")),
     "exact": Config(method="exact"), "prior": Config(method="prior"),
     "baseline, lognormal": Config(dtype="float32", field="lognormal"),
     "fresh noise, lognormal": Config(dtype="float32", noise="fresh", field="lognormal"),
     "documented, equal steps, lognormal": Config(**_REDUCED, batch=4, equal="steps", field="lognormal"),
-    **_fields(", lognormal", dict(field="lognormal"))}
+    **_fields(", lognormal", dict(field="lognormal", chain=0))}
 
 # %% ../../nbs/lensing/09_task.ipynb #83d58907
 def _sixteen():
@@ -100,8 +102,8 @@ def _sixteen():
 
 
 def _samples():
-    "Whether about 26,000 maps are trained on."
-    return abs(101 * 204 - 26_000) < 1_000, f"101 x 256 = {101 * 256:,} in all, of which 101 x 204 = {101 * 204:,} are trained on"
+    "Whether the data are about 26,000 maps."
+    return abs(101 * 256 - 26_000) < 1_000, f"101 x 256 = {101 * 256:,} in all, of which 101 x 204 = {101 * 204:,} are trained on"
 
 
 def _memory():
@@ -134,6 +136,19 @@ def _correlations():
                                          f"{told[1]:.2f} where they correlate by .9: there is nowhere to tell it")
 
 
+def _normal_is_enough():
+    "Whether the best mean and bar of a skewed posterior differ from what a normal likelihood, fitted to it, gives."
+    from scipy.optimize import minimize
+    from mlfixes.lensing.scores import score
+    draws = .05 * np.random.default_rng(0).gamma(2., size=(20_000, 1))
+    def told(loss): return minimize(loss, (.1, np.log(.1)), method="Nelder-Mead", options=dict(xatol=1e-7, fatol=1e-9)).x
+    by_score = told(lambda x: -score(draws, np.full_like(draws, x[0]), np.full_like(draws, np.exp(x[1]))))
+    by_normal = told(lambda x: np.mean((draws - x[0])**2 / np.exp(2 * x[1]) + 2 * x[1]))
+    off = float(np.abs(by_score - by_normal).max())
+    return off > 1e-3, (f"a gamma posterior: the best mean and log bar by the score and by a normal likelihood differ by {off:.0e}; "
+                        "both are its mean and standard deviation")
+
+
 def _interpolated():
     "Whether the linear interpolators answer wherever a chain may go."
     from mlfixes.lensing.data import Prior
@@ -143,18 +158,18 @@ def _interpolated():
     design, fresh = Prior().design(101, rng), Prior().cosmologies(2_000, rng)
     told = log_posterior(LinearEmulator(design, design, np.tile(.01 * np.eye(2), (101, 1, 1))), fresh, guard=False)(fresh)
     lost = float(np.isnan(told).mean())
-    return lost == 0, f"NaN for {100 * lost:.0f} % of fresh cosmologies, which lie outside the hull of the design"
+    return lost == 0, f"NaN for {100 * lost:.0f} % of fresh cosmologies, which lie outside the hull of the design; a chain rejects them only because no comparison with NaN holds"
 
 
 def _success():
-    "Whether a test score above 7.93 means no worse than the baseline."
-    return 7.93 >= 8.27, "7.93 is the score of the network that is to be mended; its baseline has 8.27"
+    "Whether the test threshold is at or above the baseline's score."
+    return 7.93 >= 8.27, "test: above 7.93, the score of the network to be mended; its baseline has 8.27; only the validation threshold is 8.27"
 
 
 def _cause():
     "Whether the cause that the plan ends with is among those that it lists."
-    listed, last = ("batch size", "complexity", "precision"), "loss function mismatch"
-    return last in listed, f"listed: {', '.join(listed)}; at the end: {last}; no change of the loss is among the fixes"
+    listed, last = ("batch size", "complexity", "precision"), "loss function"
+    return last in listed, f"root causes: {', '.join(listed)}; next steps and last line: the {last}"
 
 
 def _sources():
@@ -188,23 +203,23 @@ def _level(id, text, source, metric, target, margin, arm):
 CLAIMS = (
     _level("simple-level", "Simple_CNN scores 8.27.", _SUMMARY, "score", 8.27, .1, "Simple_CNN"),
     _level("resnet-level", "The residual network with attention scores 7.93.", _SUMMARY, "score", 7.93, .1, "baseline"),
-    _better("resnet-worse", "The residual network scores worse than Simple_CNN.", _SUMMARY, "Simple_CNN"),
+    _better("resnet-worse", "The residual network scores worse than Simple_CNN; batches of 64 both.", _SUMMARY, "Simple_CNN"),
+    _better("resnet-worse-4", "The residual network scores worse than Simple_CNN with batches of 4.", _SUMMARY, "Simple_CNN, batch 4"),
     Claim("unet-time", "The U-Net takes 50 minutes an epoch.", _SUMMARY, "reproduction", "seconds_epoch", target=3_000., margin=300.,
           arm="U-Net encoder", transferable=False, reason="another machine, maps 245 times as large; the report has a table of times"),
-    _better("unet-slow", "An epoch of the U-Net takes longer than one of the residual network, both in single precision.", _SUMMARY,
-            _F32, "U-Net encoder", "seconds_epoch"),
     Claim("batch-premise", "The baseline is trained with batches of 4.", _CAUSES, "not_testable",
           reason="a statement on the public starting kit; the research behind this page found 64 in both of its notebooks, and 4 only "
                  "in a copy that ran on three cosmologies"),
-    _exact("batch-factor", "Batches of 64 are 16 times those of the baseline.", _CAUSES, _sixteen),
-    _exact("samples", "About 26,000 maps are trained on.", _CAUSES, _samples),
+    _exact("batch-factor", "64 is 16 times 4.", _CAUSES, _sixteen),
+    _exact("samples", "The data are about 26,000 maps.", _CAUSES, _samples),
     _better("batch", "In the reduced network batches of 4 score better than batches of 64; equal epochs.", f"{_CAUSES}; {_ONE}",
             reference="documented, batch 64"),
     _better("batch-steps", "In the reduced network batches of 4 score better than batches of 64; equal steps.", f"{_CAUSES}; {_ONE}",
             "documented, equal steps", "documented, batch 64"),
-    _better("batch-alone", "Batches of 4 alone raise the score; equal steps.", _IMPACT, f"+{BATCHES}", _BEFORE),
-    _better("batch-alone-epochs", "Batches of 4 alone raise the score; equal epochs.", _IMPACT, "batch 4, equal epochs", _F32),
-    _better("batch-simple", "Batches of 4 score better than 64 in Simple_CNN; equal epochs.", _CAUSES, "Simple_CNN, batch 4",
+    _better("batch-alone", "Batches of 4 alone raise the score; equal steps.", _IMPACT, f"+{BATCHES}", _BEFORE,
+            given=Given("fraction", .2, "hardly more than the prior was learned")),
+    _better("batch-alone-epochs", "Batches of 4 alone raise the score; 6 epochs of them, 3,030 steps, against 15 of 64, 480 steps.", _IMPACT, "batch 4, equal epochs", _F32),
+    _better("batch-simple", "Batches of 4 score better than 64 in Simple_CNN; 6 epochs of 4 against 15 of 64.", _CAUSES, "Simple_CNN, batch 4",
             "Simple_CNN"),
     _better("batch-gain", "Batches of 4 alone bring at least .2.", _IMPACT, "batch 4, equal epochs", _F32, kind="gain", target=.2,
             transferable=False, reason=_ELSEWHERE),
@@ -213,45 +228,43 @@ CLAIMS = (
     _better("attention-alone", "Taking out the attention modules raises the score; equal steps.", _ONE, f"+{ATTENTION}", _BEFORE),
     _better("depth-alone", "Two stages in place of four raise the score; equal steps.", _ONE, f"+{DEPTH}", _BEFORE),
     _better("dropout-alone", "Less dropout raises the score; equal steps.", _ONE, f"+{DROPOUT}", _BEFORE),
-    _better("precision-alone", "Single precision raises the score; equal steps.", f"{_CAUSES}; {_ONE}", f"+{PRECISION}", _BEFORE),
-    _better("precision", "Single precision raises the score; 15 epochs.", f"{_CAUSES}; {_ONE}", _F32),
+    _better("precision", "Single precision raises the score.", f"{_CAUSES}; {_ONE}", _F32),
     _exact("memory", "Double precision takes twice the memory.", _CAUSES, _memory),
-    _better("precision-time", "Double precision trains slower.", _CAUSES, _F32, "baseline", "seconds_epoch"),
+    _better("precision-time", "Double precision trains slower, by the epoch.", _CAUSES, _F32, "baseline", "seconds_epoch"),
     _exact("overconfidence", "The score penalises bars that are too small more than bars that are too large.", _SCORING, _overconfidence),
     _better("fix", "The reduced network with batches of 4 scores better than the one before; equal epochs.", f"{_ONE}; {_SUCCESS}"),
     _better("fix-steps", "The reduced network with batches of 4 scores better than the one before; equal steps.", _ONE,
             "documented, equal steps"),
-    _better("fix-simple", "It scores better than Simple_CNN.", _IMPACT, reference="Simple_CNN"),
+    _better("fix-overfit", "The whole fix removes overfitting: less of it than before.", f"{_IMPACT}", reference=_F32, metric="overfit"),
+    _better("fix-simple", "The mended network scores better than Simple_CNN.", _IMPACT, reference="Simple_CNN"),
+    _better("fix-simple-4", "The mended network scores better than Simple_CNN with batches of 4.", _IMPACT, reference="Simple_CNN, batch 4"),
     _better("fix-gain", "Phase 1 brings 7.93 to 8.3 or more.", _IMPACT, kind="gain", target=.37, transferable=False, reason=_ELSEWHERE),
     _better("links", "Simple_CNN with two residual links and one attention module scores better than without.", _ONE,
             "Simple_CNN, links and attention", "Simple_CNN"),
     _better("mcmc", "A CNN with a sampled posterior scores better than one that gives its bars directly.", f"{_TWO}; {_IMPACT}", _MCMC,
             "Simple_CNN"),
-    _better("mcmc-training", "So it does with moments from the training maps.", _TWO, f"{_MCMC}, from training maps", "Simple_CNN"),
-    _better("mcmc-fix", "It scores better than the mended residual network.", _IMPACT, _MCMC, "documented"),
-    _better("mcmc-gain", "It brings 8.3 to 9.0 or more.", _IMPACT, _MCMC, "documented", kind="gain", target=.7, transferable=False,
+    _better("mcmc-fix", "A CNN with a sampled posterior scores better than the mended residual network; equal epochs.", _IMPACT, _MCMC, "documented"),
+    _better("mcmc-gain", "A sampled posterior brings 8.3 to 9.0 or more.", _IMPACT, _MCMC, "documented", kind="gain", target=.7, transferable=False,
             reason=_ELSEWHERE),
     _exact("sources", "The moments of the likelihood come from the same maps in all of the plan.", f"{_TWO}; {_NOTES}", _sources),
-    Claim("non-gaussian", "Moments of the whole posterior score better than those of a Gaussian at its mode.", f"{_SECOND}; {_IMPACT}",
-          "level", "full_gain", target=0., arm=_MCMC),
+    _exact("non-gaussian", "A direct network, whose density is normal, must score worse where posteriors are not.", f"{_SECOND}; {_IMPACT}",
+           _normal_is_enough),
     _exact("correlations", "Handling correlations between parameters raises the score.", _IMPACT, _correlations),
     Claim("acceptance", "Steps of .06 are accepted 20 to 50 % of the time; mean over maps.", _NOTES, "range", "acceptance", target=20.,
-          high=50., arm=_MCMC),
-    Claim("acceptance-maps", "Steps of .06 are accepted 20 to 50 % of the time; nineteen of twenty maps.", _NOTES, "level", "in_target",
-          target=95., arm=_MCMC),
+          high=50., arm=_MCMC, transferable=False, reason="bars are twice as wide here as in the challenge"),
     Claim("burn-in", "To drop 20 % of a chain is enough: dropping half does not change the score by more than .05.", _NOTES,
           "reproduction", "more_burn_in", target=0., margin=.05, arm=_MCMC),
-    _exact("hull", "Linear interpolators of mean and covariance are all that the likelihood needs.", _NOTES, _interpolated),
-    Claim("calibrated-om", "The sampled posterior is well calibrated: intervals of 68.3 % hold Om within 2 points.", _SUCCESS,
-          "reproduction", "coverage_om", target=68.27, margin=2., arm=_MCMC),
-    Claim("calibrated-s8", "The sampled posterior is well calibrated: intervals of 68.3 % hold S8 within 2 points.", _SUCCESS,
-          "reproduction", "coverage_s8", target=68.27, margin=2., arm=_MCMC),
+    _exact("hull", "The interpolators of mean and covariance answer for every cosmology that a chain may try.", _NOTES, _interpolated),
+    Claim("calibrated-om", "The sampled posterior is well calibrated: intervals of 68 % hold Om within 2 points.", _SUCCESS,
+          "reproduction", "coverage_om", target=68., margin=2., arm=_MCMC),
+    Claim("calibrated-s8", "The sampled posterior is well calibrated: intervals of 68 % hold S8 within 2 points.", _SUCCESS,
+          "reproduction", "coverage_s8", target=68., margin=2., arm=_MCMC),
     _better("compact", "A network made for processors scores better than Simple_CNN in the same training.", f"{_THREE}; {_IMPACT}",
             "compact CNN", "Simple_CNN"),
     _level("best-level", "Optimised networks score above 9.5.", _IMPACT, "score", 9.5, .1, "compact CNN"),
     Claim("two-hours", "Training takes less than two hours on a CPU.", _SUCCESS, "level", "seconds", target=7_200., arm="Simple_CNN",
           transferable=False, reason="another machine, maps 245 times as large and ten times as many; the report has a table of times"),
-    _exact("success", "A test score above 7.93 is a success.", _SUCCESS, _success),
+    _exact("success", "The threshold for the test score asks for no less than the baseline has.", _SUCCESS, _success),
     _exact("cause", "The cause that the plan ends with is one that it lists.", "Last line", _cause))
 
 # %% ../../nbs/lensing/09_task.ipynb #2300d7be
@@ -265,74 +278,193 @@ def _ours(id, text, metric="score", arm=_OF, reference="baseline", kind="superio
 
 def _near(id, text, metric, target, margin, arm=_OF):
     "A claim of ours that a number is where it should be."
-    return _ours(id, text, metric, arm, kind="reproduction", target=target, margin=margin)
+    return _ours(id, text, metric, arm, arm, kind="reproduction", target=target, margin=margin)
 
 
 CLAIMS += (
-    _ours("ceiling", "It goes at least .90 of the way from the prior to the exact posterior.", "fraction", kind="level", target=.9),
-    _near("coverage-om", "Its 68.3 % intervals hold Om within 2 points.", "coverage_om", 68.27, 2.),
-    _near("coverage-s8", "Its 68.3 % intervals hold S8 within 2 points.", "coverage_s8", 68.27, 2.),
-    _near("gap", "Its score is within .3 of what its bars promise.", "gap", 0., .3),
-    *(_ours(f"beats-{id}", f"It scores better than {text}.", reference=arm) for id, text, arm in (
-        ("baseline", "the baseline", "baseline"), ("documented", "the mended residual network", "documented"),
-        ("simple", "Simple_CNN", "Simple_CNN"), ("mcmc", "the CNN with a sampled posterior", _MCMC),
+    _ours("ceiling", "The corrected chain goes at least .90 of the way from the prior to the exact posterior.", "fraction", reference=_OF, kind="level",
+          target=.9),
+    _near("coverage-om", "The corrected 68 % intervals hold Om within 2 points.", "coverage_om", 68., 2.),
+    _near("coverage-s8", "The corrected 68 % intervals hold S8 within 2 points.", "coverage_s8", 68., 2.),
+    _near("gap", "The corrected score is within .3 of what its bars promise, on average over seeds.", "gap", 0., .3),
+    *(_ours(f"beats-{id}", f"The corrected chain scores better than {text}.", reference=arm) for id, text, arm in (
+        ("documented", "the mended residual network; equal epochs", "documented"), ("simple", "Simple_CNN", "Simple_CNN"),
+        ("simple-4", "Simple_CNN with batches of 4", "Simple_CNN, batch 4"), ("mcmc", "the CNN with a sampled posterior", _MCMC),
         ("bands", "band powers without a network", "band powers"))),
-    *(_ours(f"lognormal-{id}", f"It scores better than {text}; lognormal fields.", arm="corrected, lognormal",
+    *(_ours(f"lognormal-{id}", f"The corrected chain scores better than {text}; lognormal fields.", arm="corrected, lognormal",
             reference=f"{arm}, lognormal") for id, text, arm in (
-        ("baseline", "the baseline in single precision", "baseline"), ("documented", "the mended network, equal steps",
-                                                                       "documented, equal steps"),
-        ("simple", "Simple_CNN", "Simple_CNN"), ("mcmc", "the CNN with a sampled posterior", _MCMC),
-        ("bands", "band powers without a network", "band powers"))),
+        ("simple", "Simple_CNN", "Simple_CNN"), ("bands", "band powers without a network", "band powers"))),
     _ours("lognormal-network", "Without band powers the network scores better than they do alone; lognormal fields.",
           arm="corrected, no band powers, lognormal", reference="band powers, lognormal"),
     _ours("fresh", "Fresh noise alone, at batch 64 and with all attention, scores better than the baseline.", arm="fresh noise",
           reference=_F32),
     _ours("fresh-fix", "Fresh noise alone scores better than the whole documented fix.", arm="fresh noise", reference="documented"),
-    _ours("fresh-simple", "With fresh noise and moves the residual network scores better than Simple_CNN.", arm="fresh noise and moves",
-          reference="Simple_CNN"),
-    _ours("fresh-overfit", "With fresh noise it overfits less.", "overfit", "fresh noise", _F32),
-    _ours("moves", "Flips, rotations and rolls raise the score further.", arm="fresh noise and moves", reference="fresh noise"),
+    _ours("fresh-overfit", "With fresh noise alone the baseline overfits less.", "overfit", "fresh noise", _F32),
     _ours("lognormal-fresh", "Fresh noise alone scores better than the baseline; lognormal fields.", arm="fresh noise, lognormal",
           reference="baseline, lognormal"),
     _ours("overconfident", "At the last epoch the baseline's bars are too small by a fifth or more.", "temperature", "last epoch",
-          kind="level", target=1.2),
-    _ours("rescaled", "One factor on these bars raises the score by .5 or more.", arm="last epoch, rescaled", reference="last epoch",
-          kind="gain", target=.5),
-    _near("gain-told", "The gain from this factor is told within .1 by maps that are not scored.", "gain_error", 0., .1, "last epoch"),
-    _near("gain-told-baseline", "So is the baseline's.", "gain_error", 0., .1, "baseline"),
+          "last epoch", kind="level", target=1.2),
+    _ours("rescaled", "One factor on these bars raises the score by .5 or more.", "rescaling_gain", "last epoch", "last epoch",
+          kind="level", target=.5),
+    _ours("gain-told", "The gain from this factor is told within .1 by maps that are not scored.", "gain_missed", "last epoch", "last epoch",
+          kind="level", target=.1),
     _ours("precision-same", "Single precision does not cost more than .3.", arm=_F32, kind="noninferiority", margin=.3),
-    _ours("precision-same-back", "Double precision does not cost more than .3.", arm="baseline", reference=_F32, kind="noninferiority",
-          margin=.3),
-    _near("sampler", "Chains score within .05 of a quadrature of the same posterior.", "sampler_gain", 0., .05, _MCMC),
-    _ours("training-moments", "Bars from moments of the training maps are too small.", "temperature", f"{_MCMC}, from training maps",
-          kind="level", target=1.),
+    _ours("sampler", "Chains add no more than .05 to the score of a quadrature of the same posterior.", "sampler_gain", _MCMC, _MCMC,
+          kind="level", target=.05),
+    _ours("training-moments", "Bars from moments of the training maps are smaller, against errors, than from other maps.", "temperature",
+          f"{_MCMC}, from training maps", _MCMC),
     _ours("training-moments-cost", "Moments from maps that were not trained on score better.", arm=_MCMC,
           reference=f"{_MCMC}, from training maps"),
     _ours("prior", "A stated prior and smooth moments score better than a flat hull and linear ones; the same CNN.",
           arm="CNN + stated prior", reference=_MCMC),
     *(_ours(f"part-{id}", text, reference=f"corrected, {arm}") for id, text, arm in (
-        ("bands", "Band powers beside the network raise its score.", "no band powers"),
-        ("noise", "Fresh noise raises its score.", "frozen noise"), ("moves", "Moves raise its score.", "no moves"),
+        ("bands", "Band powers beside the network raise the corrected score.", "no band powers"),
+        ("noise", "Fresh noise raises the corrected score.", "frozen noise"),
         ("posterior", "A calibrated posterior scores better than the network's own bars.", "bars of the network"),
-        ("factor", "The factors on its bars raise its score.", "no factor"),
-        ("prior", "A smooth emulator and a stated prior raise its score.", "linear and flat"))),
-    _ours("known", "To know the prior brings no more than .1.", reference="corrected, prior known", kind="noninferiority", margin=.1),
-    _ours("time", "It trains in at most half the baseline's time.", "seconds", kind="ratio", target=2.))
+        ("prior", "Smooth moments, pooled covariances and a stated prior raise the corrected score.", "linear and flat"))),
+    _ours("known", "To know the prior brings the corrected chain no more than .1.", reference="corrected, prior known", kind="noninferiority", margin=.1),
+    _ours("time", "The corrected network trains in at most half the time of the baseline in single precision.", "seconds", reference=_F32, kind="ratio", target=2.))
 
 # %% ../../nbs/lensing/09_task.ipynb #fdca7555
-_HIGH, _LOW, _POINTS = Metric("higher"), Metric("lower"), Metric("higher", "points")
-_METRICS = {"score": _HIGH, "fraction": _HIGH, "gap": _HIGH, "self_claimed": _HIGH, "temperature": _HIGH, "temperature_gain": _HIGH,
-            "predicted_gain": _HIGH, "rescaling_gain": _HIGH, "gain_error": _HIGH, "coverage_om": _POINTS, "coverage_s8": _POINTS,
-            "rmse_om": _LOW, "rmse_s8": _LOW, "overfit": _LOW, "acceptance": _POINTS, "in_target": _POINTS, "sampler_gain": _HIGH,
-            "more_burn_in": _HIGH, "full_gain": _HIGH, "seconds": Metric("lower", "CPU s"), "seconds_epoch": Metric("lower", "CPU s")}
-_CHEAP = {arm: 16 for arm in ("corrected", "band powers", "exact", "prior", _MCMC, "Simple_CNN")}
-_MAIN = {arm: 10 for arm in ("baseline", "documented", _F32, "fresh noise", "documented, batch 64", "documented, equal steps")}
+_SOME, _LESS, _POINTS = PartialMetric("higher"), PartialMetric("lower"), Metric("higher", "points")
+_METRICS = {"score": Metric("higher"), "gap": Metric("higher"), "self_claimed": Metric("higher"), "temperature": Metric("higher"),
+            "temperature_gain": Metric("higher"), "coverage_om": _POINTS, "coverage_s8": _POINTS, "rmse_om": Metric("lower"),
+            "rmse_s8": Metric("lower"), "fraction": _SOME, "predicted_gain": _SOME, "rescaling_gain": _SOME, "gain_missed": _LESS,
+            "overfit": _LESS, "acceptance": PartialMetric("higher", "points"), "in_target": PartialMetric("higher", "points"),
+            "sampler_gain": _LESS, "more_burn_in": _SOME, "full_gain": _SOME, "seconds": PartialMetric("lower", "CPU s"),
+            "seconds_epoch": PartialMetric("lower", "CPU s")}
+_MORE = {arm: 16 for arm in ("corrected", "band powers", "exact", "prior")}
+_MAIN = {arm: 10 for arm in ("baseline", "documented", _F32, "fresh noise", "documented, batch 64", "documented, equal steps", "Simple_CNN",
+                             _MCMC)}
 _QUICK = ("baseline", "documented", "documented, batch 64", "Simple_CNN", "fresh noise", _MCMC, "band powers", "corrected", "exact", "prior")
 
 task = Task("lensing", "A bigger network scored worse than a small one: too big a batch, or error bars that believed stored noise?", Config, run,
             arms=_ARMS, changes=CHANGES, claims=CLAIMS, metrics=_METRICS, assumptions=ASSUMPTIONS, curve="score",
             profiles={"quick": Profile(10, {"n_train": 8, "n_calibrate": 12, "n_test": 2_000, "epochs": 6}, arms=_QUICK),
-                      "standard": Profile(8, attribution=True, seeds_by_arm=_CHEAP | _MAIN),
-                      "test": Profile(2, {"n_train": 4, "n_calibrate": 12, "n_test": 200, "epochs": 2})},
+                      "standard": Profile(8, attribution=True, seeds_by_arm=_MORE | _MAIN),
+                      "test": Profile(2, {"n_train": 6, "n_calibrate": 12, "n_test": 200, "epochs": 2})},
             data="simulated Gaussian fields of 32 x 32 pixels of 8 arcminutes, 8 maps of each cosmology to train on, 6 epochs",
             data_by_profile={"standard": "simulated Gaussian fields of 32 x 32 pixels of 8 arcminutes; where a claim says so, lognormal ones"})
+
+# %% ../../nbs/lensing/09_task.ipynb #b1c8bb26
+def reports_of(
+    study,
+    arms,   # those that have run, on any number of seeds
+) -> dict:
+    "Arm -> its score taken apart, over the test maps that its runs kept."
+    from mlfixes.lensing.scores import decompose
+    found = {}
+    for arm in arms:
+        kept = [run.result.arrays for run in study.runs(arm)[arm] if run.result is not None]
+        true, mean, std = (np.concatenate([np.asarray(own[name], float) for own in kept]) for name in ("true", "mean", "std"))
+        ranks = [own["ranks"] for own in kept if "ranks" in own]
+        found[arm] = decompose(true, mean, std, pit=np.concatenate(ranks) if ranks else None)
+    return found
+
+
+def by_map(
+    study,
+    arms,                      # those that have run
+    reference="baseline",
+    draws=2_000,
+):
+    "A table: differences of scores, resampled over seeds and over test maps within each seed."
+    from mlfixes.bench.report import Html, table
+    rng, rows, base = np.random.default_rng(0), [], {run.seed: run.result.arrays["scores"] for run in study.runs(reference)[reference]}
+    for arm in arms:
+        own = {run.seed: run.result.arrays["scores"] for run in study.runs(arm)[arm]}
+        gaps = [np.asarray(own[seed], float) - base[seed] for seed in sorted(own.keys() & base.keys()) if len(own[seed]) == len(base[seed])]
+        if not gaps: continue
+        means, errors = np.array([gap.mean() for gap in gaps]), np.array([gap.std() / len(gap)**.5 for gap in gaps])
+        which = rng.integers(len(gaps), size=(draws, len(gaps)))
+        drawn = (means[which] + errors[which] * rng.normal(size=which.shape)).mean(1)
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        rows.append((arm, len(gaps), f"{means.mean():+.2f}", f"{low:+.2f} to {high:+.2f}", f"{np.median(errors):.2f}"))
+    return Html(table(["Arm", "Seeds", "Difference", "95 %, seeds and maps", "Error by maps alone, one seed"], rows,
+                      f"Scores less those of {reference}, on the same maps"))
+
+
+def corner_figure(
+    seed: int = 0,   # one for tuning: nothing is judged here
+    which: int = 3,  # test map
+):
+    "A figure: the posterior of one map by band powers: chain, quadrature in the hull, stated prior, and exact."
+    from matplotlib.figure import Figure
+    from mlfixes.bench.plots import COLORS, GREY, figure
+    from mlfixes.lensing.exact import ExactPosterior
+    from mlfixes.lensing.maps import KappaMaps
+    from mlfixes.lensing.posterior import log_posterior, metropolis
+    from mlfixes.lensing.training import PIXEL, infer, trial_of
+    hull = Config(**dict(method="posterior", n_test=50) | _BANDS)
+    stated = Config(**_STATED | _BANDS | dict(n_test=50))
+    linear, smooth, test = infer(hull, seed), infer(stated, seed), trial_of(hull, seed).test
+    d, design = linear.d[which:which + 1], trial_of(hull, seed).design
+    chain = metropolis(log_posterior(linear.emulator, d), design[:1], rng=seed).samples[0]
+    exact = ExactPosterior(KappaMaps(hull.n, PIXEL))
+    draws = {"chain": chain[::20], "quadrature, same hull": linear.posterior.sample(d, 400, seed)[0],
+             "stated prior": smooth.posterior.sample(smooth.d[which:which + 1], 400, seed)[0]}
+    fig = Figure(figsize=(6.4, 3.2), layout="constrained")
+    axes = fig.subplots(1, 3, sharex=True, sharey=True)
+    density = exact.density(test.noisy[which:which + 1])[0]
+    levels = [np.sort(density.ravel())[::-1][np.searchsorted(np.cumsum(np.sort(density.ravel())[::-1]) / density.sum(), share)]
+              for share in (.95, .68)]
+    for ax, (name, own), colour in zip(axes, draws.items(), (COLORS["documented"], COLORS["documented"], COLORS["corrected"])):
+        ax.plot(*own.T, ls="", marker=".", ms=3, color=colour, alpha=.6)
+        ax.contour(*exact.axes, density.T, levels, colors="#444444", linewidths=1)
+        ax.plot(*test.cosmology[which], marker="+", ms=12, mew=2, color="#D55E00")
+        ax.set_title(name, fontsize=9); ax.set_xlabel("Om"); ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("S8")
+    return figure(fig, "One map, by band powers: 400 draws each; lines hold 68 and 95 % of the exact posterior, + is the truth",
+                  "A chain and a quadrature of the same likelihood draw the same; the stated prior is not cut off at the hull")
+
+
+def engines_table(
+    maps: int = 4_000,    # for the quadrature
+    chains: int = 100,    # for the batched Metropolis
+    steps: int = 10_000,  # of a chain, and of emcee's 16 walkers together
+    seed: int = 0,
+):
+    "A table: processor time of a posterior by three engines, measured now."
+    from time import process_time
+    from mlfixes.bench.report import Html, table
+    from mlfixes.lensing.data import Prior
+    from mlfixes.lensing.posterior import SimplexPosterior, emcee_posterior, log_posterior, metropolis
+    from mlfixes.lensing.summaries import LinearEmulator
+    rng = np.random.default_rng(seed)
+    design, fresh = Prior().design(101, rng), Prior().cosmologies(maps, rng)
+    cov = np.tile(np.diag([.045, .022])**2, (101, 1, 1))
+    d = fresh + rng.normal(size=fresh.shape) * [.045, .022]
+    linear, posterior = LinearEmulator(design, design, cov), SimplexPosterior(design, design, cov, outside="keep")
+    posterior.moments(d)
+    start = design[rng.integers(101, size=chains)]
+    jobs = {"quadrature, in a batch": (lambda: posterior.moments(d), maps),
+            "quadrature, one map alone": (lambda: posterior.moments(d[:1]), 1),
+            "Metropolis, 10,000 steps, in a batch": (lambda: metropolis(log_posterior(linear, d[:chains]), start, steps, rng=seed, keep=False), chains),
+            "emcee, 16 walkers, 625 steps": (lambda: emcee_posterior(log_posterior(linear, d[0]), start[:16], steps // 16, seed=seed), 1)}
+    rows, first = [], None
+    for name, (job, n) in jobs.items():
+        began = process_time(); job()
+        each = (process_time() - began) / n
+        first = first or each
+        rows.append((name, f"{n:,}", f"{1e3 * each:.3g} ms", f"{each / first:,.0f}"))
+    return Html(table(["Engine", "Posteriors", "Each", "Times the quadrature"], rows, "One thread, one run each, while this page was made"))
+
+
+def cost_table():
+    "A table: parameters and time of every network at our size and at the challenge's; measured now, one thread."
+    from mlfixes.bench.report import Html, table
+    from mlfixes.lensing.networks import build, cost
+    rows, epoch, strip = [], 101 * 204, (178, 176)   # an eighth of a map of the challenge
+    nets = {"Simple_CNN": ("simple", {}, {}), "residual, four stages, attention": ("resnet", {}, dict(width=64)),
+            "residual, two stages": ("resnet", dict(stages=2, attention=False), dict(stages=2, attention=False, width=64)),
+            "U-Net encoder": ("unet", {}, dict(width=32)), "compact": ("compact", {}, {})}
+    for name, (kind, ours, theirs) in nets.items():
+        for dtype in ("float32", "float64") if kind == "resnet" and not ours else ("float32",):
+            small = cost(build(kind, 32, 0, dtype, **ours), 32, repeats=3)
+            whole = cost(build(kind, strip, 0, dtype, **theirs), strip, batch=2, repeats=1)
+            hours = whole["seconds_per_thousand"] * 1424 / strip[0] * epoch / 1000 / 3600
+            rows.append((name, dtype, f"{small['parameters']:,}", f"{small['seconds_per_thousand']:.2g} s", f"{60 * hours:,.0f} min",
+                         f"{15 * hours:,.0f} h"))
+    return Html(table(["Network", "Numbers", "Parameters here", "1,000 maps of 32 x 32", "An epoch there", "15 epochs there"], rows,
+                      "Processor time of forward and backward on one thread; there: 20,604 maps of 1424 x 176 pixels at full width, "
+                      "from an eighth of a map"))

@@ -133,6 +133,7 @@ class Fitted:
     history: list[dict]         # train and validation loss after every epoch, or as many steps
     bands: tuple | None = None  # means and deviations [B] of log band powers that join
     seconds: float = 0.         # processor time of the steps
+    overfit: float = np.nan     # validation loss less that of a quarter of the training maps, both without dropout, at the end
 
     def predict(self,
         maps: np.ndarray,   # [m, n, n] float32
@@ -202,11 +203,12 @@ def fit(
     state = _Training(fitted, config, seed, train)
     state.resume(folder)
     for look in range(len(fitted.history), looks):
-        told = dict(train=state.run(steps), validation=state.loss_on(validate))
+        told = dict(train=state.run(steps), **dict(zip(("validation", "score"), state.told_on(validate))))
         fitted.history.append(told)
         state.keep(told["validation"])
         if folder: state.save(folder)
         if on_look: on_look(look, told)
+    fitted.overfit = fitted.history[-1]["validation"] - state.told_on(train.take(np.arange(0, len(train), 4)))[0]
     if config.pick == "best": fitted.net.load_state_dict(state.best[1])
     fitted.net.eval()
     return fitted
@@ -228,14 +230,19 @@ def _untrained(config: Config, seed: int, train) -> Fitted:
                   None if bands is None else (bands.mean(0), bands.std(0)))
 
 
+def _torch_seed(seed: int, purpose: str) -> int:
+    "A seed for one of torch's generators."
+    return int(stream(seed, f"{purpose} of torch").integers(2**62))
+
+
 class _Training:
     "The state of a training: what a checkpoint keeps."
     def __init__(self, fitted: Fitted, config: Config, seed: int, train):
         import torch
-        self.fitted, self.config, self.train, self.done = fitted, config, train, 0
+        self.fitted, self.config, self.seed, self.train, self.done = fitted, config, seed, train, 0
         self.order, self.draw = _order(seed, len(train), config.batch), stream(seed, "moves")
-        self.noise = torch.Generator().manual_seed(seed)
-        self.dropout = torch.Generator().manual_seed(seed).get_state()
+        self.noise = torch.Generator().manual_seed(_torch_seed(seed, "noise"))
+        self.dropout = torch.Generator().manual_seed(_torch_seed(seed, "dropout")).get_state()
         fitted.net.to(memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(fitted.net.parameters(), lr=config.lr, weight_decay=config.decay, fused=True)
         self.best = (np.inf, None)
@@ -287,14 +294,18 @@ class _Training:
         share = self.done / self.total if self.config.schedule == "cosine" else 0.
         for group in self.optimiser.param_groups: group["lr"] = self.config.lr * (1 + np.cos(np.pi * share)) / 2
 
-    def loss_on(self, part) -> float:
-        "The loss on stored maps."
+    def told_on(self, part) -> tuple[float, float]:
+        "(loss, score) on stored maps; a score of bars that fit on average where the network gives none."
         import torch
         self.fitted.net.eval()
-        y = torch.as_tensor((part.cosmology - self.fitted.shift) / self.fitted.spread).to(_dtype(self.fitted.net))
+        scale = torch.as_tensor(self.fitted.spread).to(_dtype(self.fitted.net))
+        y = torch.as_tensor((part.cosmology - self.fitted.shift) / self.fitted.spread).to(scale.dtype)
         with torch.no_grad():
-            return float(np.mean([float(self.loss(_inputs(self.fitted, part.noisy[at:at + 202]), y[at:at + 202]))
-                                  for at in range(0, len(part), 202)]))
+            out = torch.cat([self.fitted.net(*_inputs(self.fitted, part.noisy[at:at + 202])) for at in range(0, len(part), 202)])
+        loss = float(batch_loss(out, y, self.config.loss, scale))
+        if out.shape[1] > 2: return loss, float(-batch_loss(out, y, "score", scale) - 2 * scale.log().sum())
+        error = (scale * (y - out)).square().mean(0)
+        return loss, float(-(1 + error.log() + 1000 * error).sum())
 
     def keep(self, validation: float):
         "Remembers the weights if they are the best so far."
@@ -304,7 +315,7 @@ class _Training:
     def _state(self) -> dict:
         return dict(net=self.fitted.net.state_dict(), optimiser=self.optimiser.state_dict(), best=self.best, done=self.done,
                     history=self.fitted.history, seconds=self.fitted.seconds, noise=self.noise.get_state(),
-                    dropout=self.dropout, draw=self.draw.bit_generator.state, config=asdict(self.config))
+                    dropout=self.dropout, draw=self.draw.bit_generator.state, config=asdict(self.config), seed=self.seed)
 
     def save(self, folder: Path):
         "Writes all of it; whoever looks sees the last one or this one."
@@ -318,8 +329,8 @@ class _Training:
         import torch
         if not folder or not (Path(folder) / "checkpoint.pt").exists(): return
         kept = torch.load(Path(folder) / "checkpoint.pt", weights_only=False)
-        if kept["config"] != asdict(self.config):
-            raise ValueError(f"{Path(folder) / 'checkpoint.pt'} was written by another config; choose another folder")
+        if (kept["config"], kept["seed"]) != (asdict(self.config), self.seed):
+            raise ValueError(f"{Path(folder) / 'checkpoint.pt'} was written by another config or seed; choose another folder")
         self.fitted.net.load_state_dict(kept["net"]); self.optimiser.load_state_dict(kept["optimiser"])
         self.best, self.done, self.dropout = kept["best"], kept["done"], kept["dropout"]
         self.fitted.history, self.fitted.seconds = kept["history"], kept["seconds"]
@@ -361,14 +372,14 @@ def _halves(part) -> np.ndarray:
     return rank % 2
 
 
-def _held_out(config: Config, trial, d) -> tuple[np.ndarray, np.ndarray]:
-    "Mean and deviation [m, 2] of the calibration maps, each under the moments of the other half."
+def _held_out(config: Config, trial, d) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Truth, mean and deviation [m, 2] of the calibration maps, each under the moments of the other half."
     part = trial.calibrate
     half, mean, std = _halves(part), np.empty((len(part), 2)), np.empty((len(part), 2))
     for own in (0, 1):
         made, _ = _posterior(config, trial.design, d[half != own], part.group[half != own])
         mean[half == own], std[half == own] = made.moments(d[half == own])
-    return mean, std
+    return part.cosmology, mean, std
 
 
 @dataclass(frozen=True)
@@ -376,7 +387,7 @@ class Inferred:
     "What a method says of the test maps, and of the calibration maps."
     mean: np.ndarray            # [m, 2]
     std: np.ndarray             # [m, 2]
-    held: tuple | None = None   # mean and deviation [c, 2] of the calibration maps, none of which helped
+    held: tuple | None = None   # truth, mean and deviation [c, 2] of calibration maps that did not help
     posterior: object = None    # of the summaries d, if there is one
     emulator: object = None     # of their moments
     d: np.ndarray | None = None # [m, 2]
@@ -390,12 +401,13 @@ def infer(config: Config, seed: int) -> Inferred:
     if config.summary == "network" or config.method == "direct":
         fitted = fit(config, seed, trial.train, trial.calibrate.take(_chooses(config, trial.calibrate)))
     if config.method == "direct":
-        return Inferred(*fitted.predict(trial.test.noisy), fitted.predict(trial.calibrate.noisy), fitted=fitted)
+        unused = trial.calibrate.take(~_chooses(config, trial.calibrate))
+        return Inferred(*fitted.predict(trial.test.noisy), (unused.cosmology, *fitted.predict(unused.noisy)), fitted=fitted)
     read = (lambda maps: fitted.predict(maps)[0]) if fitted else _band_regression(config, seed, trial.train)
     source = trial.calibrate if config.calibrate == "calibrate" else trial.train
     d, own = read(trial.test.noisy), read(trial.calibrate.noisy)
     made, emulator = _posterior(config, trial.design, own if source is trial.calibrate else read(source.noisy), source.group)
-    held = _held_out(config, trial, own) if source is trial.calibrate else made.moments(own)
+    held = _held_out(config, trial, own) if source is trial.calibrate else (trial.calibrate.cosmology, *made.moments(own))
     return Inferred(*made.moments(d), held, made, emulator, d, fitted)
 
 
@@ -418,21 +430,21 @@ def _ranks(found: Inferred, factor, seed: int, true) -> np.ndarray | None:
     return ((draws < true[:, None]).sum(1) + .5) / (DRAWN + 1)
 
 
-def _rescaled(config: Config, found: Inferred, true, truth_held) -> tuple[dict[str, float], np.ndarray | float]:
+def _rescaled(config: Config, found: Inferred, true) -> tuple[dict[str, float], np.ndarray | float]:
     "What a factor on the bars is told to bring and brings; and the factor that this run applies."
     from mlfixes.lensing.scores import Temperature, score
     if found.held is None: return {}, 1.
-    step = Temperature.fit(truth_held, *found.held, each=config.rescale == "each")
+    step = Temperature.fit(*found.held, each=config.rescale == "each")
     gain = score(true, found.mean, step.apply(found.std)) - score(true, found.mean, found.std)
-    told = dict(predicted_gain=step.predicted_gain, rescaling_gain=gain, gain_error=step.predicted_gain - gain,
+    told = dict(predicted_gain=step.predicted_gain, rescaling_gain=gain, gain_missed=abs(step.predicted_gain - gain),
                 factor=float(np.mean(step.factor)))
     return told, 1. if config.rescale == "none" else step.factor
 
 
-def _scored(config: Config, seed: int, found: Inferred, true, truth_held) -> dict[str, float]:
+def _scored(config: Config, seed: int, found: Inferred, true) -> dict[str, float]:
     "Metrics of the test maps."
     from mlfixes.lensing.scores import ceiling_fraction, decompose, score
-    told, factor = _rescaled(config, found, true, truth_held)
+    told, factor = _rescaled(config, found, true)
     std, ends = found.std * factor, _references(seed, _size(config))
     report = decompose(true, found.mean, std, pit=_ranks(found, factor, seed, true))
     prior = score(true, *ends["prior"])
@@ -447,23 +459,28 @@ def _scored(config: Config, seed: int, found: Inferred, true, truth_held) -> dic
     return told
 
 
+def _normal(moments, design) -> tuple[tuple, np.ndarray]:
+    "A normal approximation's moments kept within the box of the design; and where there is one: not at a mode on an edge."
+    low, high = design.min(0), design.max(0)
+    mean, std = moments
+    return (np.clip(mean, low, high), np.minimum(std, (high - low) / 12**.5)), np.isfinite(mean).all(1)
+
+
 def _chained(config: Config, seed: int, found: Inferred, true, design) -> dict[str, float]:
     "What the documented chain and a normal approximation make of the same posterior, on the first maps."
-    from mlfixes.lensing.posterior import effective_samples, laplace, log_posterior, metropolis
+    from mlfixes.lensing.posterior import laplace, log_posterior, metropolis
     from mlfixes.lensing.scores import score
     m = slice(config.chain)
     d, mean, std, true = found.d[m], found.mean[m], found.std[m], true[m]
     rng = stream(seed, "chain")
     log_prob = log_posterior(found.emulator, d)
     chains = metropolis(log_prob, design[rng.integers(len(design), size=len(d))], rng=rng)
-    some = metropolis(log_prob, design[rng.integers(len(design), size=len(d))], burn_in=.5, rng=rng)
-    normal = laplace(found.posterior, d)
-    bell = np.isfinite(normal[0]).all(1)   # elsewhere the mode is on an edge and there is no normal approximation
+    late = chains.samples[:, -5_000:]   # half of 10,000 steps dropped, not a fifth
+    normal, bell = _normal(laplace(found.posterior, d), design)
     return dict(acceptance=100 * float(chains.acceptance.mean()), acceptance_min=100 * float(chains.acceptance.min()),
                 in_target=100 * float(((.2 <= chains.acceptance) & (chains.acceptance <= .5)).mean()),
-                effective=float(np.median(effective_samples(chains.samples))),
                 sampler_gain=score(true, chains.mean, chains.std) - score(true, mean, std),
-                more_burn_in=score(true, some.mean, some.std) - score(true, chains.mean, chains.std),
+                more_burn_in=score(true, late.mean(1), late.std(1)) - score(true, chains.mean, chains.std),
                 bell=100 * float(bell.mean()),
                 full_gain=score(true[bell], mean[bell], std[bell]) - score(true[bell], *(a[bell] for a in normal)))
 
@@ -473,18 +490,19 @@ def _trained(config: Config, fitted: Fitted | None) -> dict[str, float]:
     if fitted is None: return {}
     best = int(np.argmin([row["validation"] for row in fitted.history]))
     last = fitted.history[-1]
-    return dict(overfit=last["validation"] - last["train"], late=last["validation"] - fitted.history[best]["validation"],
+    return dict(overfit=fitted.overfit, late=last["validation"] - fitted.history[best]["validation"],
                 best_epoch=best + 1., seconds=fitted.seconds, seconds_epoch=fitted.seconds / config.epochs,
                 parameters=float(sum(p.numel() for p in fitted.net.parameters())))
 
 
 def _curve(config: Config, fitted: Fitted | None):
-    "Losses by look; `score`: what the kept weights' validation loss stands for, in the units of the score."
+    "Losses and scores on the maps that choose the epoch, by look; `score` is that of the weights that would be kept."
     import pandas as pd
     if fitted is None: return pd.DataFrame(dict(score=np.zeros(config.epochs)), index=np.arange(1, config.epochs + 1))
     curve = pd.DataFrame(fitted.history, index=np.arange(1, len(fitted.history) + 1))
-    kept = curve.validation.cummin() if config.pick == "best" else curve.validation
-    return curve.assign(score=-2 * np.log(kept) if config.loss == "mse" else -kept)   # mse: of fitted bars
+    if config.pick == "last": return curve
+    best = [int(curve.validation.iloc[:look].argmin()) for look in range(1, len(curve) + 1)]
+    return curve.assign(score=curve.score.to_numpy()[best])
 
 
 KEPT = 1_000   # test maps of which a run keeps means and bars, for figures
@@ -497,9 +515,11 @@ def run(config: Config, seed: int) -> Result:
     torch.set_num_threads(1)
     found, trial = infer(config, seed), trial_of(config, seed)
     true = trial.test.cosmology
-    told = _scored(config, seed, found, true, trial.calibrate.cosmology)
-    std = found.std * _rescaled(config, found, true, trial.calibrate.cosmology)[1]
+    told = _scored(config, seed, found, true)
+    factor = _rescaled(config, found, true)[1]
+    std, ranks = found.std * factor, _ranks(found, factor, seed, true)
     if config.chain and found.posterior is not None and config.emulator == "linear": told |= _chained(config, seed, found, true, trial.design)
     kept = {name: value[:KEPT].astype("float32") for name, value in (("true", true), ("mean", found.mean), ("std", std))}
+    if ranks is not None: kept["ranks"] = ranks[:KEPT].astype("float32")
     return Result(told | _trained(config, found.fitted), _curve(config, found.fitted),
                   kept | dict(scores=map_scores(true, found.mean, std).astype("float32")))
