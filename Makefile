@@ -48,6 +48,7 @@ peers: setup         ## measure again what the peers cost (half an hour)
 	$(BIN)/python tools/peers.py temi --record reports/recorded/peers/temi.csv
 	$(BIN)/python tools/peers.py heads --record reports/recorded/peers/heads.csv
 	$(BIN)/python tools/peers.py quantize --record reports/recorded/peers/quantize.csv
+	$(BIN)/python tools/peers.py lensing --record reports/recorded/peers/lensing.csv
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir .

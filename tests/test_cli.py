@@ -22,8 +22,8 @@ def test_version_and_help(mlfixes):
 
 
 def test_list_and_claims_for_people_and_machines(mlfixes):
-    assert [line.split()[0] for line in mlfixes("list").stdout.splitlines()[1:5]] == ["arcface", "coreset", "temi", "vqvae"]
-    assert [row["family"] for row in json.loads(mlfixes("list", "--json").stdout)] == ["arcface", "coreset", "temi", "vqvae"]
+    assert [line.split()[0] for line in mlfixes("list").stdout.splitlines()[1:6]] == ["arcface", "coreset", "lensing", "temi", "vqvae"]
+    assert [row["family"] for row in json.loads(mlfixes("list", "--json").stdout)] == ["arcface", "coreset", "lensing", "temi", "vqvae"]
     claims = json.loads(mlfixes("claims", "coreset", "--json").stdout)
     assert {"better", "stage2", "refresh"} <= {claim["id"] for claim in claims}
     assert all(claim["source"] and claim["text"] for claim in claims)
@@ -202,7 +202,7 @@ def test_a_family_of_another_package_and_a_failed_run(mlfixes, tmp_path):
     (info / "entry_points.txt").write_text("[mlfixes.families]\nguest = guest:task\n")
     env = {"PYTHONPATH": str(package)}
     assert [line.split()[0]
-            for line in mlfixes("list", **env).stdout.splitlines()[1:]] == ["arcface", "coreset", "guest", "temi", "vqvae"]
+            for line in mlfixes("list", **env).stdout.splitlines()[1:]] == ["arcface", "coreset", "guest", "lensing", "temi", "vqvae"]
     done = mlfixes("report", "guest", "--store", tmp_path / "runs.sqlite", **env)
     fails(done, "1 run failed", "guest: 2 claims: 1 confirmed, 1 inconclusive", code=1)
     folder = (mlfixes.folder / done.stdout.strip()).parent

@@ -13,7 +13,10 @@ heads: forward and backward of 16 clustering heads with a hidden layer, batch no
 embeddings, 100 clusters) in one kernel against a loop of torch modules, median over steps.
 quantize: codes of 27 levels (9 groups of 3 to 28 columns, 359 codes in all) and what they stand for, for a
 batch of rows, median over calls; all have the same codebooks. `agree` is the share of codes that numpy finds
-in 64 bits, `error` the largest difference in what they stand for, where codes agree."""
+in 64 bits, `error` the largest difference in what they stand for, where codes agree.
+lensing: mean and deviation of the posterior of two parameters, given a summary of two numbers whose moments
+are tabulated at 101 cosmologies and linear in between; flat in their hull. Time of one in a batch, and alone;
+errors in posterior deviations, against numpy code that none runs: midpoints of 1,600 pieces a triangle."""
 import argparse, json, math, os, resource, subprocess, sys, tempfile, time
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +39,9 @@ LOOKUPS = ("mlfixes", "mlfixes, codes alone", "vector-quantize-pytorch ResidualV
            "vector-quantize-pytorch VectorQuantize", "torch by hand")
 BATCHES = ((512,), (8192,))
 GROUPS = (14, 14, 5, 9, 7, 28, 13, 21, 3)   # columns: the documented run's eight groups, and a small one
+ENGINES = ("mlfixes", "mlfixes, 64 bits", "Metropolis, batched", "emcee", "zeus")
+MAPS = ((4_000,),)
+SAMPLED = {"Metropolis, batched": 500, "emcee": 6, "zeus": 6}   # posteriors that a cell samples
 # faiss-cpu brings a BLAS older than some processors and takes its slowest kernels there; this names fast ones
 SETTINGS = {"faiss flat, AVX-512": {"OPENBLAS_CORETYPE": "SKYLAKEX"}}
 COLUMNS = dict(
@@ -47,7 +53,9 @@ COLUMNS = dict(
           "extra_mb", "agree", "status"],
     heads=["library", "d", "hidden", "run", "cpu_ms", "wall_ms", "load_seconds", "peak_mb", "status"],
     quantize=["library", "rows", "run", "cpu_ms", "wall_ms", "load_seconds", "peak_mb", "agree", "error",
-              "status"])
+              "status"],
+    lensing=["library", "maps", "run", "posteriors", "cpu_ms", "wall_ms", "alone_ms", "load_seconds", "peak_mb", "rms_mean",
+             "max_mean", "max_std", "status"])
 
 
 def clouds(n, d=32, seed=0):
@@ -475,7 +483,99 @@ def one_lookup(library, rows):
     return row | dict(error=float(f"{off:.2e}"))
 
 
-ONE = dict(coreset=one_selection, arcface=one_step, temi=one_graph, heads=one_pass, quantize=one_lookup)
+def tabulated(maps, seed=0):
+    "Design [101, 2], moments of a summary at each from 52 draws, and summaries [maps, 2] of fresh cosmologies."
+    import numpy as np
+    from mlfixes.lensing.data import Prior
+    from mlfixes.lensing.summaries import group_moments
+    draw, prior = np.random.default_rng(seed), Prior()
+
+    def summary(t):
+        L = np.zeros((len(t), 2, 2))
+        L[:, 0, 0], L[:, 1, 0], L[:, 1, 1] = .045 * (.7 + t[:, 0]), -.012, .022 * (.85 + .5 * t[:, 0])
+        bent = (t[:, 0] - .3)**2
+        return (np.c_[t[:, 0] + .4 * bent + .2 * t[:, 1], t[:, 1] - .3 * bent]
+                + np.einsum("kij,kj->ki", L, draw.normal(size=t.shape)))
+    design, group = prior.design(101, draw), np.repeat(np.arange(101), 52)
+    return design, *group_moments(summary(design[group]), group), summary(prior.cosmologies(maps, draw))
+
+
+def midpoints(design, mean, cov, d, cut=40):
+    "Posterior mean and deviation of each d by the midpoints of cut x cut pieces of every triangle, in 64 bits."
+    import numpy as np
+    from scipy.spatial import Delaunay
+    i, j = np.divmod(np.arange(cut * cut), cut)
+    up = i + j < cut
+    share = np.where(up[:, None], np.c_[i, j] + 1 / 3, np.c_[cut - i, cut - j] - 1 / 3)   # the others stand on their heads
+    weight = np.c_[share / cut, 1 - share.sum(1) / cut]   # barycentric
+    corners = Delaunay(design).simplices
+    table = np.c_[design, mean, cov.reshape(-1, 4)][corners]
+    nodes = np.einsum("nc,tcv->tnv", weight, table)
+    area = np.abs(np.linalg.det(design[corners][:, 1:] - design[corners][:, :1]))[:, None] + 0 * nodes[..., 0]
+    nodes, area = nodes.reshape(-1, 8), area.ravel()
+    inverse, log_det = np.linalg.inv(nodes[:, 4:].reshape(-1, 2, 2)), np.log(np.linalg.det(nodes[:, 4:].reshape(-1, 2, 2)))
+    out = []
+    for one in d:
+        x = one - nodes[:, 2:4]
+        logs = -.5 * (np.einsum("ni,nij,nj->n", x, inverse, x) + log_det)
+        p = area * np.exp(logs - logs.max()); p /= p.sum()
+        m = p @ nodes[:, :2]
+        out.append((m, np.sqrt(p @ (nodes[:, :2] - m)**2)))
+    return tuple(map(np.stack, zip(*out)))
+
+
+def one_posterior(library, maps):
+    "Measures one cell of `lensing` in this process."
+    import numpy as np
+    from mlfixes.lensing.posterior import SimplexPosterior, emcee_posterior, log_posterior, metropolis
+    from mlfixes.lensing.summaries import LinearEmulator
+    began = time.process_time()
+    design, mean, cov, d = tabulated(maps)
+    n, draw = SAMPLED.get(library, maps), np.random.default_rng(1)
+    if library.startswith("mlfixes"):
+        posterior = SimplexPosterior(design, mean, cov, outside="keep", dtype="float64" if library.endswith("64 bits") else None)
+        posterior.moments(d)
+        job, alone = (lambda: posterior.moments(d)), (lambda: posterior.moments(d[:1]))
+    else:
+        linear = LinearEmulator(design, mean, cov)
+        start = design[draw.integers(101, size=n)]
+        walkers = [design[draw.permutation(101)[:16]] for _ in range(n)]
+
+        def chains(rows):
+            made = metropolis(log_posterior(linear, d[rows]), start[rows], rng=1, keep=False)
+            return made.mean, made.std
+
+        def ensemble(i):
+            if library == "emcee": samples = emcee_posterior(log_posterior(linear, d[i]), walkers[i], 625, seed=i).samples
+            else: samples = zeus(log_posterior(linear, d[i]), walkers[i], i)
+            return samples.reshape(-1, 2)
+        job, alone = (lambda: chains(slice(n))), (lambda: chains(slice(1)))
+        if library in ("emcee", "zeus"):
+            job = lambda: tuple(map(np.stack, zip(*((s.mean(0), s.std(0)) for s in map(ensemble, range(n))))))
+            alone = lambda: ensemble(0)
+    loaded = time.process_time() - began
+    fast = library.startswith("mlfixes")
+    cpu, wall, found = clocked(job, 9 if fast else 1)
+    _, one, _ = clocked(alone, 101 if fast else 1)
+    some = min(n, 200)
+    true = midpoints(design, mean, cov, d[:some])
+    off, wide = np.abs(found[0][:some] - true[0]) / true[1], np.abs(found[1][:some] / true[1] - 1)
+    return dict(posteriors=n, cpu_ms=cpu / n, wall_ms=wall / n, alone_ms=one, load_seconds=round(loaded, 2), peak_mb=round(peak()),
+                rms_mean=float(f"{np.sqrt(np.square(off).mean()):.2e}"), max_mean=float(f"{off.max():.2e}"),
+                max_std=float(f"{wide.max():.2e}"), status="ok")
+
+
+def zeus(log_prob, start, seed):
+    "Samples of zeus's ensemble, 150 steps of 16 walkers, a fifth dropped."
+    import numpy as np
+    from zeus import EnsembleSampler
+    np.random.seed(seed)   # it draws from the global state
+    sampler = EnsembleSampler(*start.shape, log_prob, vectorize=True, verbose=False)
+    sampler.run_mcmc(start, 150, progress=False)
+    return sampler.get_chain(flat=True, discard=30)
+
+
+ONE = dict(lensing=one_posterior, coreset=one_selection, arcface=one_step, temi=one_graph, heads=one_pass, quantize=one_lookup)
 
 
 def cell(family, library, size, run, limit):
@@ -518,7 +618,7 @@ def main():
     import pandas as pd
     sizes, libraries = dict(coreset=(SIZES, SELECTORS), arcface=(CLASSES, HEADS),
                             temi=(PAIRS + (MANY,) * args.full, GRAPHS), heads=(WIDTHS, WAYS),
-                            quantize=(BATCHES, LOOKUPS))[args.family]
+                            quantize=(BATCHES, LOOKUPS), lensing=(MAPS, ENGINES))[args.family]
     table = measure(args.family, sizes, libraries, args.runs, args.limit)
     if args.full and args.family == "coreset":
         huge = measure("coreset", [HUGE], ["mlfixes sparse", "random"], 1, 3600)
