@@ -25,7 +25,7 @@ def wheel(tmp_path_factory):
 def test_wheel_holds_package_reports_and_licence(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("mlfixes/py.typed", "mlfixes/bench/study.py", "mlfixes/reports/coreset.ipynb",
-                 "mlfixes/reports/__init__.py"): assert name in names
+                 "mlfixes/reports/__init__.py", "mlfixes/lensing/emulator.npz"): assert name in names
     assert (any(name.endswith("licenses/LICENSE") for name in names)
             and not any(name.startswith(("tests", "nbs", "tools")) for name in names))
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from math import ceil, log
 from typing import Any
 
@@ -174,21 +175,22 @@ def _name(j: int, p: int) -> str: return ("Om", "S8")[j] if p == 2 else f"parame
 # %% ../../nbs/lensing/10_checks.ipynb #e7ec60a5
 def _spread(z2: np.ndarray) -> tuple[float, tuple[float, float]]:
     "p that z squared, [m], is 1 on average, and the 95 % interval of the average; the wider of both ways."
-    from scipy.stats import chi2, t
+    from scipy.special import chdtr, chdtrc, chdtri, stdtr, stdtrit
     n, total = len(z2), z2.sum()
     if not total: return 0., (0., 0.)
     error = z2.std(ddof=1) / (total / n) / n ** .5
-    normal = 2 * min(chi2.cdf(total, n), chi2.sf(total, n))
-    any_shape = 2 * t.sf(abs(log(total / n)) / error, n - 1) if error else 0.
-    half = np.exp(t.isf(.025, n - 1) * error)
-    return min(1., float(max(normal, any_shape))), (float(min(total / chi2.isf(.025, n), total / n / half)),
-                                                    float(max(total / chi2.isf(.975, n), total / n * half)))
+    normal = 2 * min(chdtr(n, total), chdtrc(n, total))
+    any_shape = 2 * stdtr(n - 1, -abs(log(total / n)) / error) if error else 0.
+    half = np.exp(stdtrit(n - 1, .975) * error)
+    return min(1., float(max(normal, any_shape))), (float(min(total / chdtri(n, .025), total / n / half)),
+                                                    float(max(total / chdtri(n, .975), total / n * half)))
 
 
+@lru_cache
 def _maps_needed(p: int) -> int:
     "Maps with which bars that claim twice the information are beyond chance."
-    from scipy.stats import chi2
-    return next(n for n in range(2, 1000) if chi2.isf(LEVEL / p / 2, n) / n <= 1 / HALF)
+    from scipy.special import chdtri
+    return next(n for n in range(2, 1000) if chdtri(n, LEVEL / p / 2) / n <= 1 / HALF)
 
 # %% ../../nbs/lensing/10_checks.ipynb #a88786aa
 @check("UNC01", "lensing", needs=("y", "mean", "std"))
@@ -207,13 +209,13 @@ def dispersion(
 
 def _dispersed(y, mean, std, tested) -> Finding:
     "The finding about bars, from p and interval of every parameter."
-    from scipy.stats import chi2
+    from scipy.special import chdtri
     z, ps = (y - mean) / std, np.array([p for p, _ in tested])
     (m, p), z2 = z.shape, (z**2).mean(0)
     off = np.abs(np.log(np.maximum(z2, 1e-300)))
     j, beyond = int(np.lexsort((-off, ps))[0]), ps <= LEVEL / p
     fails = bool((beyond & (off > log(1 / HALF))).any())
-    limit = chi2.isf(LEVEL / p / 2 if z2[j] > 1 else 1 - LEVEL / p / 2, m) / m
+    limit = chdtri(m, LEVEL / p / 2 if z2[j] > 1 else 1 - LEVEL / p / 2) / m
     chance = min(1., p * ps[j])
     return _found("UNC01", _status(chance, fails), _how(z[:, j]), statistic=z2[j], threshold=limit,
                   interval=tested[j][1], p=chance, evidence=_scaling(y, mean, std, j))
@@ -221,9 +223,9 @@ def _dispersed(y, mean, std, tested) -> Finding:
 
 def _how(z: np.ndarray) -> str:
     "The case: one side, too short, too long."
-    from scipy.stats import ttest_1samp
-    aside = z.mean()**2
-    one_side = ttest_1samp(z, 0).pvalue <= LEVEL and aside > HALF * abs((z**2).mean() - 1)
+    from scipy.special import stdtrit
+    aside, chance = z.mean()**2, stdtrit(len(z) - 1, 1 - LEVEL / 2)**2 * z.var(ddof=1) / len(z)
+    one_side = aside > max(chance, HALF * abs((z**2).mean() - 1))
     return "bias" if one_side and (z**2).mean() > 1 else "narrow" if (z**2).mean() > 1 else "wide"
 
 
@@ -257,13 +259,20 @@ def _ranks(y, mean, std, samples, seed: int) -> np.ndarray:
 
 def _looks(ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "p of every look, [3, p], shares of truths inside, [2, p], and Kolmogorov-Smirnov distances, [p]."
-    from scipy.stats import binomtest, kstest
-    inside = np.array([(np.abs(ranks - .5) <= level / 2).mean(0) for level in LEVELS])
-    whole = [kstest(column, "uniform") for column in ranks.T]
-    ps = [[binomtest(round(share * len(ranks)), len(ranks), level).pvalue for share in row]
-          for row, level in zip(inside, LEVELS)]
-    distance = np.array([found.statistic for found in whole])
-    return np.array([*ps, [found.pvalue for found in whole]]), inside, distance
+    from scipy.stats import kstwo
+    inside = np.array([(np.abs(ranks - .5) <= level / 2).sum(0) for level in LEVELS])
+    m, steps = len(ranks), np.arange(len(ranks) + 1)[:, None] / len(ranks)
+    ordered = np.sort(ranks, 0)
+    distance = np.maximum(steps[1:] - ordered, ordered - steps[:-1]).max(0)
+    return np.vstack([_binomial(inside, m), kstwo.sf(distance, m)]), inside / m, distance
+
+
+def _binomial(inside: np.ndarray, m: int) -> np.ndarray:
+    "p of so many truths of m inside, [2, p]: of all numbers that are no likelier."
+    from scipy.stats import binom
+    odds = binom.pmf(np.arange(m + 1), m, np.array(LEVELS)[:, None])    # [2, m + 1]
+    seen = np.take_along_axis(odds, inside, 1)[..., None] * (1 + 1e-7)
+    return np.where(odds[:, None] <= seen, odds[:, None], 0).sum(-1)
 
 # %% ../../nbs/lensing/10_checks.ipynb #64f0371b
 @check("UNC02", "lensing", needs=("y",))
@@ -464,14 +473,14 @@ def _by_bars(std: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-def _unequal(z2: np.ndarray, groups: list[np.ndarray]) -> float:
-    "What factors for groups would score more than one for each parameter."
+def _unequal(z2: np.ndarray, groups: list[np.ndarray], order=slice(None)) -> np.ndarray:
+    "What factors for groups would score more than one for each parameter; of rows in every order, [..., m]."
     total = 0.
     for column, group in zip(z2.T, groups):
         counts = group.sum(1)
-        means = np.maximum(group @ column / counts, 1e-300)
-        total += np.log(column.mean()) - (counts / counts.sum()) @ np.log(means)
-    return float(total)
+        means = np.maximum(column[order] @ group.T / counts, 1e-300)
+        total = total + np.log(column.mean()) - np.log(means) @ (counts / counts.sum())
+    return total
 
 # %% ../../nbs/lensing/10_checks.ipynb #fefb6fa7
 @check("UNC04", "lensing", needs=("y", "mean", "std"))
@@ -490,13 +499,14 @@ def uneven_bars(
     if max(map(len, groups)) < 2: return _lacks("UNC04", "all bars are equal; there are no groups to compare")
     if not z2.any(0).all():
         raise ValueError("every mean of a parameter equals the truth; were labels given as means?")
-    null = [_unequal(z2[draw.permutation(m)], groups) for _ in range(DRAWS)]
-    return _uneven(z2, groups, null)
+    orders = draw.permuted(np.tile(np.arange(m), (DRAWS, 1)), axis=1)
+    return _uneven(z2, groups, _unequal(z2, groups, orders))
 
 
 def _uneven(z2, groups, null) -> Finding:
     "The finding about z squared, [m, p], in groups by bars."
-    value, p = _unequal(z2, groups), p_value(_unequal(z2, groups), null)
+    value = float(_unequal(z2, groups))
+    p = p_value(value, null)
     means = [group @ column / group.sum(1) for column, group in zip(z2.T, groups)]
     left = [found / column.mean() for found, column in zip(means, z2.T)]    # what one factor leaves
     j = int(np.argmax([np.abs(np.log(np.maximum(one, 1e-300))).max() for one in left]))
@@ -619,7 +629,7 @@ def _twins(calibration, evaluation) -> tuple[np.ndarray, float]:
             for x in (calibration, evaluation))
     same = np.isin(np.array([hash(row) for row in b]), np.array([hash(row) for row in a]))
     same[same] = [row in (known := set(a)) for row in np.array(b, object)[same]]
-    if (calibration % 1).any() and (evaluation % 1).any(): return same, 0. if same.any() else 1.
+    if all((x != np.floor(x)).any() for x in (calibration, evaluation)): return same, 0. if same.any() else 1.
     own = len(a) - len(set(a))
     table = [[same.sum(), len(b) - same.sum()], [own, len(a) - own]]
     return same, float(fisher_exact(table, "greater").pvalue)
@@ -816,7 +826,7 @@ def _inputs(config, seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     found, trial = training.infer(config, seed), training.trial_of(config, seed)
     y = trial.test.cosmology
-    factor = training._rescaled(config, found, y, trial.calibrate.cosmology)[1]
+    factor = training._rescaled(config, found, y)[1]
     given = dict(y=y, mean=found.mean, std=found.std * factor, seed=seed)
     if found.posterior is not None:
         draws = found.posterior.sample(found.d, training.DRAWN, stream(seed, "diagnosis"))

@@ -15,7 +15,7 @@ import numpy as np
 from ..bench.task import Result, known, stream
 
 # %% auto #0
-__all__ = ['METHODS', 'LOSSES', 'SUMMARIES', 'PRIORS', 'PIXEL', 'BATCH', 'ALPHA', 'DRAWS', 'CHOOSE', 'DRAWN', 'KEPT', 'Config',
+__all__ = ['METHODS', 'LOSSES', 'SUMMARIES', 'PRIORS', 'PIXEL', 'BATCH', 'CHOOSE', 'ALPHA', 'DRAWS', 'DRAWN', 'KEPT', 'Config',
            'trial_of', 'batch_loss', 'moved', 'Fitted', 'steps_of', 'fit', 'Inferred', 'infer', 'run']
 
 # %% ../../nbs/lensing/08_training.ipynb #d668cfee
@@ -31,23 +31,23 @@ class Config:
     "Everything that a run depends on; the defaults are the broken baseline."
     method: str = "direct"                   # error bars by the network, or by a posterior: `METHODS`
     field: str = "gaussian"                  # or "lognormal"
-    n: int = 32                              # pixels of a side
+    n: int = 32                              # pixels of a side, of `PIXEL` arcmin each
     n_train: int = 20                        # maps of each of the 101 cosmologies to train on
-    n_calibrate: int = 32                    # other maps of each: to choose the epoch, and to calibrate with
+    n_calibrate: int = 32                    # other maps of each: `CHOOSE` pick the epoch, all calibrate
     n_test: int = 5_000                      # maps that are scored, of fresh cosmologies
     net: str = "resnet"                      # of `networks.NETWORKS`
     depth: int = 4                           # resnet: stages; compact: blocks
     width: int = 16                          # channels of the first block
     attention: bool = True                   # resnet: behind every stage; simple: behind the last block
     links: int = 0                           # simple: residual links
-    dropout: tuple[float, float] = (.3, .2)  # behind the first and the second linear layer
-    dtype: str = "float64"
+    dropout: tuple[float, float] = (.3, .2)  # resnet and simple: behind the first two linear layers
+    dtype: str = "float64"                   # of the network's numbers, or "float32"
     bands: int = 0                           # compact: log band powers that join
     loss: str = "nll"                        # `LOSSES`
-    batch: int = 64
+    batch: int = 64                          # maps
     equal: str = "epochs"                    # what is kept when the batch changes, or "steps"
-    epochs: int = 15
-    lr: float = 2e-4
+    epochs: int = 15                         # looks at the losses, with an epoch before each
+    lr: float = 2e-4                         # of AdamW
     decay: float = 1e-4                      # of the weights
     schedule: str = "constant"               # of the rate, or "cosine": down to 0 at the end
     noise: str = "frozen"                    # drawn once and stored, or "fresh" for every step
@@ -62,61 +62,78 @@ class Config:
     chain: int = 0                           # posterior: test maps that Metropolis samples as well
 
     def __post_init__(self):
-        for value, names, what in ((self.method, METHODS, "method"), (self.loss, LOSSES, "loss"),
-                                   (self.summary, SUMMARIES, "summary"), (self.prior, PRIORS, "prior"),
-                                   (self.equal, ("epochs", "steps"), "equal"), (self.noise, ("frozen", "fresh"), "noise"),
-                                   (self.schedule, ("constant", "cosine"), "schedule"),
-                                   (self.pick, ("best", "last"), "pick"), (self.rescale, ("none", "one", "each"), "rescale"), (self.emulator, ("linear", "smooth"), "emulator"),
-                                   (self.calibrate, ("calibrate", "train"), "calibrate")):
+        for value, names, what in (
+            (self.method, METHODS, "method"),
+            (self.loss, LOSSES, "loss"),
+            (self.summary, SUMMARIES, "summary"),
+            (self.prior, PRIORS, "prior"),
+            (self.equal, ("epochs", "steps"), "equal"),
+            (self.noise, ("frozen", "fresh"), "noise"),
+            (self.schedule, ("constant", "cosine"), "schedule"),
+            (self.pick, ("best", "last"), "pick"),
+            (self.rescale, ("none", "one", "each"), "rescale"),
+            (self.emulator, ("linear", "smooth"), "emulator"),
+            (self.calibrate, ("calibrate", "train"), "calibrate"),
+        ):
             known(value, names, what)
         if self.method == "direct" and self.loss == "mse":
             raise ValueError("loss='mse' gives no error bars; use method='posterior', or another loss")
         if self.emulator == "linear" and self.prior != "flat":
-            raise ValueError(f"prior={self.prior!r} reaches beyond the hull of the design; it needs emulator='smooth'")
+            raise ValueError(f"prior={self.prior!r} reaches beyond the hull of the design; "
+                             "it needs emulator='smooth'")
 
 # %% ../../nbs/lensing/08_training.ipynb #df216a3f
-def trial_of(config: Config, seed: int):
-    "The `Trial` that this run is given; arms of a seed share it."
+def trial_of(
+    config: Config, # its field and sizes count
+    seed: int,      # draws everything
+):
+    "The `Trial` that this run is given; arms of a seed with the same field and sizes share it."
     from mlfixes.lensing.maps import KappaMaps, simulate_trial
     return simulate_trial(KappaMaps(config.n, PIXEL, field=config.field), seed, n_train=config.n_train,
                           n_calibrate=config.n_calibrate, n_test=config.n_test)
 
 
-def _size(config: Config) -> tuple: return config.field, config.n, config.n_train, config.n_calibrate, config.n_test
+def _size(config: Config) -> tuple:
+    "What the maps of a seed depend on."
+    return config.field, config.n, config.n_train, config.n_calibrate, config.n_test
 
 
 @lru_cache(maxsize=4)
-def _references(seed: int, size: tuple) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _references(
+    seed: int,   # draws the maps
+    size: tuple, # as `_size` gives it
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     "Mean and deviation [m, 2] of the prior, and of the exact posterior where there is one."
     from mlfixes.lensing.data import Prior
     from mlfixes.lensing.exact import ExactPosterior
     from mlfixes.lensing.maps import KappaMaps
     field, n, n_train, n_calibrate, n_test = size
-    test = trial_of(Config(field=field, n=n, n_train=n_train, n_calibrate=n_calibrate, n_test=n_test), seed).test
+    test = trial_of(
+        Config(field=field, n=n, n_train=n_train, n_calibrate=n_calibrate, n_test=n_test), seed).test
     found = {"prior": tuple(np.broadcast_to(moment, (len(test), 2)) for moment in Prior().moments())}
     if field == "gaussian": found["exact"] = ExactPosterior(KappaMaps(n, PIXEL)).moments(test.noisy)
     return found
 
 # %% ../../nbs/lensing/08_training.ipynb #67c1cf31
 def batch_loss(
-    out,                # [B, 4] means and log deviations, or [B, 2] means; standardised
-    y,                  # [B, 2] standardised parameters
-    loss: str = "nll",  # of `LOSSES`
-    scale=None,         # [2] standard deviations of the parameters; for the score
+    out,               # [B, 4] tensor of means and log deviations, or [B, 2] of means; standardised
+    y,                 # [B, 2] tensor of standardised parameters
+    loss: str = "nll", # of `LOSSES`
+    scale=None,        # [2] tensor of the parameters' standard deviations; for the score
 ):
-    "The mean loss of a batch."
+    "The mean loss of a batch, a tensor of one number."
     known(loss, LOSSES, "loss")
     error = (y - out[:, :2]).square()
     if loss == "mse": return error.sum(1).mean()
     found = error * (-2 * out[:, 2:]).exp() + 2 * out[:, 2:]
     return (found + 1000 * scale**2 * error if loss == "score" else found).sum(1).mean()
 
-# %% ../../nbs/lensing/08_training.ipynb #1c094c87
+# %% ../../nbs/lensing/08_training.ipynb #e6d73c74
 def moved(
-    maps,                    # [B, n, n] tensor of periodic maps
-    rng: np.random.Generator,
+    maps,                     # [B, n, n] tensor of periodic maps
+    rng: np.random.Generator, # draws the move
 ):
-    "The maps rolled, turned and perhaps mirrored, all by the same move."
+    "The maps rolled, turned and perhaps mirrored, all by the same move, [B, n, n]."
     import torch
     maps = torch.roll(maps, tuple(int(shift) for shift in rng.integers(maps.shape[-1], size=2)), (1, 2))
     maps = torch.rot90(maps, int(rng.integers(4)), (1, 2))
@@ -126,34 +143,41 @@ def moved(
 @dataclass
 class Fitted:
     "A trained network and what it needs to read a map."
-    net: object                 # torch module
-    scale: np.ndarray           # [2] mean and deviation of a training pixel
-    shift: np.ndarray           # [2] means of the training parameters
-    spread: np.ndarray          # [2] their deviations
-    history: list[dict]         # train and validation loss after every epoch, or as many steps
-    bands: tuple | None = None  # means and deviations [B] of log band powers that join
-    seconds: float = 0.         # processor time of the steps
-    overfit: float = np.nan     # validation loss less that of a quarter of the training maps, both without dropout, at the end
+    net: object                # torch module
+    scale: np.ndarray          # [2] mean and deviation of a training pixel
+    shift: np.ndarray          # [2] means of the training parameters
+    spread: np.ndarray         # [2] their deviations
+    history: list[dict]        # at every look: "train" and "validation" loss, "score" on validation maps
+    bands: tuple | None = None # means and deviations [B] of log band powers that join
+    seconds: float = 0.        # processor time of the steps
+    # at the end and without dropout: validation loss less that of a quarter of the training maps
+    overfit: float = np.nan
 
     def predict(self,
-        maps: np.ndarray,   # [m, n, n] float32
-        batch: int = 500,
-    ) -> tuple[np.ndarray, np.ndarray | None]: # [m, 2], [m, 2]
+        maps: np.ndarray, # [m, n, n] float32
+        batch: int = 500, # maps at once
+    ) -> tuple[np.ndarray, np.ndarray | None]: # [m, 2], [m, 2] or None
         "Means and, where the network gives them, standard deviations; in units of the parameters."
         import torch
         self.net.eval()
         with torch.no_grad():
-            out = torch.cat([self.net(*_inputs(self, maps[at:at + batch])) for at in range(0, len(maps), batch)])
+            out = torch.cat([self.net(*_inputs(self, maps[at:at + batch]))
+                             for at in range(0, len(maps), batch)])
         out = out.double().numpy()
         mean = self.shift + self.spread * out[:, :2]
         return mean, self.spread * np.exp(out[:, 2:]) if out.shape[1] > 2 else None
 
 
-def _dtype(net): return next(net.parameters()).dtype
+def _dtype(net):
+    "Of the network's parameters."
+    return next(net.parameters()).dtype
 
 
-def _inputs(fitted: Fitted, maps) -> tuple:
-    "Standardised maps, and band powers if the network takes them."
+def _inputs(
+    fitted: Fitted,
+    maps, # [B, n, n] array or tensor
+) -> tuple:
+    "Standardised maps [B, n, n], and band powers [B, bands] if the network takes them."
     import torch
     maps = maps if torch.is_tensor(maps) else torch.tensor(maps)   # a copy: a trial is read-only
     known = () if fitted.bands is None else (_known(fitted, maps).to(_dtype(fitted.net)),)
@@ -167,7 +191,7 @@ def _known(fitted: Fitted, maps):
     mean, std = fitted.bands
     return torch.as_tensor((band_powers(maps.numpy(), PIXEL, len(mean)) - mean) / std)
 
-# %% ../../nbs/lensing/08_training.ipynb #cb922372
+# %% ../../nbs/lensing/08_training.ipynb #b2806fa1
 BATCH = 64   # of the document; its steps are what "equal steps" means
 
 
@@ -180,20 +204,32 @@ def steps_of(
     return config.epochs, epoch
 
 
-def _order(seed: int, m: int, batch: int):
-    "Rows of one batch after another, shuffled anew in every epoch."
+def _order(
+    seed: int,
+    m: int,     # training maps
+    batch: int, # maps
+):
+    "Rows of one batch after another, without end, shuffled anew in every epoch."
     rng = stream(seed, "order")
     while True:
         rows = rng.permutation(m)
         for at in range(0, m, batch): yield rows[at:at + batch]
 
+# %% ../../nbs/lensing/08_training.ipynb #dac9b1c1
+CHOOSE = 4   # calibration maps of a cosmology that choose the epoch
 
+
+def _chooses(config: Config, part) -> np.ndarray:
+    "[m] whether a calibration map is among those that choose the epoch."
+    return np.arange(len(part)) % config.n_calibrate < CHOOSE
+
+# %% ../../nbs/lensing/08_training.ipynb #620cdc9e
 def fit(
     config: Config,
-    seed: int,
-    train,                          # `Part` to learn from
-    validate,                       # `Part` that chooses the epoch
-    folder: Path | None = None,     # keeps a checkpoint after every look
+    seed: int,                       # draws weights, order, noise and dropout
+    train,                           # `Part` to learn from
+    validate,                        # `Part` that chooses the epoch
+    folder: Path | None = None,      # keeps a checkpoint after every look
     on_look: Callable | None = None, # on_look(look, losses)
 ) -> Fitted:
     "The trained network; `config` and `seed` determine every bit."
@@ -203,12 +239,15 @@ def fit(
     state = _Training(fitted, config, seed, train)
     state.resume(folder)
     for look in range(len(fitted.history), looks):
-        told = dict(train=state.run(steps), **dict(zip(("validation", "score"), state.told_on(validate))))
+        told = dict(
+            train=state.run(steps),
+            **dict(zip(("validation", "score"), state.told_on(validate))))
         fitted.history.append(told)
         state.keep(told["validation"])
         if folder: state.save(folder)
         if on_look: on_look(look, told)
-    fitted.overfit = fitted.history[-1]["validation"] - state.told_on(train.take(np.arange(0, len(train), 4)))[0]
+    fitted.overfit = (fitted.history[-1]["validation"]
+                      - state.told_on(train.take(np.arange(0, len(train), 4)))[0])
     if config.pick == "best": fitted.net.load_state_dict(state.best[1])
     fitted.net.eval()
     return fitted
@@ -220,10 +259,12 @@ def _untrained(config: Config, seed: int, train) -> Fitted:
     from mlfixes.lensing.summaries import band_powers
     options = dict(outputs=2 if config.loss == "mse" else 4)
     if config.net != "compact": options |= dict(width=config.width)
-    if config.net == "simple": options |= dict(links=config.links, attention=int(config.attention), dropout=config.dropout)
-    if config.net == "resnet": options |= dict(stages=config.depth, attention=config.attention, dropout=config.dropout)
-    if config.net == "compact": options |= dict(widths=tuple(config.width * 2**k for k in range(config.depth)),
-                                                features=config.bands)
+    if config.net == "simple":
+        options |= dict(links=config.links, attention=int(config.attention), dropout=config.dropout)
+    if config.net == "resnet":
+        options |= dict(stages=config.depth, attention=config.attention, dropout=config.dropout)
+    if config.net == "compact":
+        options |= dict(widths=tuple(config.width * 2**k for k in range(config.depth)), features=config.bands)
     net, y = build(config.net, config.n, seed, config.dtype, **options), train.cosmology
     bands = band_powers(train.noisy, PIXEL, config.bands) if config.bands else None
     return Fitted(net, np.array([train.noisy.mean(), train.noisy.std()]), y.mean(0), y.std(0), [],
@@ -234,22 +275,30 @@ def _torch_seed(seed: int, purpose: str) -> int:
     "A seed for one of torch's generators."
     return int(stream(seed, f"{purpose} of torch").integers(2**62))
 
-
+# %% ../../nbs/lensing/08_training.ipynb #cb922372
 class _Training:
     "The state of a training: what a checkpoint keeps."
-    def __init__(self, fitted: Fitted, config: Config, seed: int, train):
+    def __init__(self,
+        fitted: Fitted, # as `_untrained` makes it; trained in place
+        config: Config,
+        seed: int,
+        train,          # `Part` to learn from
+    ):
         import torch
         self.fitted, self.config, self.seed, self.train, self.done = fitted, config, seed, train, 0
         self.order, self.draw = _order(seed, len(train), config.batch), stream(seed, "moves")
         self.noise = torch.Generator().manual_seed(_torch_seed(seed, "noise"))
         self.dropout = torch.Generator().manual_seed(_torch_seed(seed, "dropout")).get_state()
         fitted.net.to(memory_format=torch.channels_last)
-        self.optimiser = torch.optim.AdamW(fitted.net.parameters(), lr=config.lr, weight_decay=config.decay, fused=True)
+        self.optimiser = torch.optim.AdamW(
+            fitted.net.parameters(), lr=config.lr, weight_decay=config.decay, fused=True)
         self.best = (np.inf, None)
         self.total = int(np.prod(steps_of(config, len(train))))
 
-    def batch(self, rows):
-        "Network inputs and targets of these rows."
+    def batch(self,
+        rows, # [B] of the training maps
+    ):
+        "Network inputs (a tuple) and targets [B, 2] of these rows."
         import torch
         fresh, part = self.config.noise == "fresh", self.train
         maps = torch.tensor(part.signal[rows] if fresh else part.noisy[rows])
@@ -260,7 +309,7 @@ class _Training:
 
     @property
     def sigma(self) -> float:
-        "Deviation of a pixel's noise."
+        "Standard deviation of a pixel's noise."
         from mlfixes.lensing.maps import KappaMaps
         return KappaMaps(self.config.n, PIXEL).noise
 
@@ -271,7 +320,7 @@ class _Training:
         return batch_loss(self.fitted.net(*inputs), y, self.config.loss, scale)
 
     def run(self, steps: int) -> float:
-        "So many steps; their mean loss."
+        "The mean loss of so many steps, which are taken."
         import torch
         from time import process_time
         self.fitted.net.train()
@@ -282,7 +331,9 @@ class _Training:
                 self.set_rate()
                 inputs, y = self.batch(rows)
                 loss = self.loss(inputs, y)
-                self.optimiser.zero_grad(); loss.backward(); self.optimiser.step()
+                self.optimiser.zero_grad()
+                loss.backward()
+                self.optimiser.step()
                 losses.append(float(loss.detach()))
                 self.done += 1
             self.dropout = torch.get_rng_state()
@@ -290,9 +341,10 @@ class _Training:
         return float(np.mean(losses))
 
     def set_rate(self):
-        "The rate of the next step."
+        "Sets the rate of the next step."
         share = self.done / self.total if self.config.schedule == "cosine" else 0.
-        for group in self.optimiser.param_groups: group["lr"] = self.config.lr * (1 + np.cos(np.pi * share)) / 2
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.lr * (1 + np.cos(np.pi * share)) / 2
 
     def told_on(self, part) -> tuple[float, float]:
         "(loss, score) on stored maps; a score of bars that fit on average where the network gives none."
@@ -301,7 +353,8 @@ class _Training:
         scale = torch.as_tensor(self.fitted.spread).to(_dtype(self.fitted.net))
         y = torch.as_tensor((part.cosmology - self.fitted.shift) / self.fitted.spread).to(scale.dtype)
         with torch.no_grad():
-            out = torch.cat([self.fitted.net(*_inputs(self.fitted, part.noisy[at:at + 202])) for at in range(0, len(part), 202)])
+            out = torch.cat([self.fitted.net(*_inputs(self.fitted, part.noisy[at:at + 202]))
+                             for at in range(0, len(part), 202)])
         loss = float(batch_loss(out, y, self.config.loss, scale))
         if out.shape[1] > 2: return loss, float(-batch_loss(out, y, "score", scale) - 2 * scale.log().sum())
         error = (scale * (y - out)).square().mean(0)
@@ -310,50 +363,75 @@ class _Training:
     def keep(self, validation: float):
         "Remembers the weights if they are the best so far."
         if validation < self.best[0]:
-            self.best = validation, {name: value.clone() for name, value in self.fitted.net.state_dict().items()}
+            self.best = validation, {name: value.clone()
+                                     for name, value in self.fitted.net.state_dict().items()}
 
     def _state(self) -> dict:
-        return dict(net=self.fitted.net.state_dict(), optimiser=self.optimiser.state_dict(), best=self.best, done=self.done,
-                    history=self.fitted.history, seconds=self.fitted.seconds, noise=self.noise.get_state(),
-                    dropout=self.dropout, draw=self.draw.bit_generator.state, config=asdict(self.config), seed=self.seed)
+        "What a checkpoint holds."
+        return dict(
+            net=self.fitted.net.state_dict(),
+            optimiser=self.optimiser.state_dict(),
+            best=self.best,
+            done=self.done,
+            history=self.fitted.history,
+            seconds=self.fitted.seconds,
+            noise=self.noise.get_state(),
+            dropout=self.dropout,
+            draw=self.draw.bit_generator.state,
+            config=asdict(self.config),
+            seed=self.seed)
 
     def save(self, folder: Path):
         "Writes all of it; whoever looks sees the last one or this one."
         import os, torch
-        folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         torch.save(self._state(), folder / "checkpoint.new")
         os.replace(folder / "checkpoint.new", folder / "checkpoint.pt")
 
     def resume(self, folder: Path | None):
-        "Goes on from the checkpoint in the folder, if there is one; `ValueError` if another config wrote it."
+        "Goes on from the folder's checkpoint, if any; `ValueError` if another config or seed wrote it."
         import torch
         if not folder or not (Path(folder) / "checkpoint.pt").exists(): return
         kept = torch.load(Path(folder) / "checkpoint.pt", weights_only=False)
         if (kept["config"], kept["seed"]) != (asdict(self.config), self.seed):
-            raise ValueError(f"{Path(folder) / 'checkpoint.pt'} was written by another config or seed; choose another folder")
-        self.fitted.net.load_state_dict(kept["net"]); self.optimiser.load_state_dict(kept["optimiser"])
+            raise ValueError(f"{Path(folder) / 'checkpoint.pt'} was written by another config or seed; "
+                             "choose another folder")
+        self.fitted.net.load_state_dict(kept["net"])
+        self.optimiser.load_state_dict(kept["optimiser"])
         self.best, self.done, self.dropout = kept["best"], kept["done"], kept["dropout"]
         self.fitted.history, self.fitted.seconds = kept["history"], kept["seconds"]
-        self.noise.set_state(kept["noise"]); self.draw.bit_generator.state = kept["draw"]
+        self.noise.set_state(kept["noise"])
+        self.draw.bit_generator.state = kept["draw"]
         for _ in range(self.done): next(self.order)
 
 # %% ../../nbs/lensing/08_training.ipynb #03b93be8
 ALPHA, DRAWS = 1., 3   # ridge; noise draws that band powers are fitted on where noise is fresh
 
 
-def _band_regression(config: Config, seed: int, train):
-    "A function: maps -> two numbers [m, 2], by quadratic regression on log band powers."
+def _band_regression(
+    config: Config,
+    seed: int, # draws fresh noise
+    train,     # `Part` to learn from
+):
+    "A function: maps [m, n, n] -> two numbers [m, 2], by quadratic regression on log band powers."
     from mlfixes.lensing.maps import KappaMaps
     from mlfixes.lensing.summaries import QuadraticRegression, band_powers
     sim, rng = KappaMaps(config.n, PIXEL), stream(seed, "noise of band powers")
-    draws = [train.noisy] if config.noise == "frozen" else [sim.add_noise(train.signal, rng) for _ in range(DRAWS)]
+    draws = ([train.noisy] if config.noise == "frozen"
+             else [sim.add_noise(train.signal, rng) for _ in range(DRAWS)])
     X = np.concatenate([band_powers(maps, PIXEL) for maps in draws])
     made = QuadraticRegression(ALPHA).fit(X, np.tile(train.cosmology, (len(draws), 1)))
     return lambda maps: made.predict(band_powers(maps, PIXEL))
 
 
-def _posterior(config: Config, design, summary, group):
-    "(posterior, emulator) that summaries [m, 2] of calibration maps and their cosmologies [m] make."
+def _posterior(
+    config: Config,
+    design,  # [K, 2] cosmologies
+    summary, # [m, 2] of the maps that calibrate
+    group,   # [m] their cosmologies, 0 to K - 1
+):
+    "(posterior, emulator) that the summaries of maps of known cosmologies make."
     from mlfixes.lensing.data import Prior
     from mlfixes.lensing.posterior import DesignPrior, GridPosterior, SimplexPosterior
     from mlfixes.lensing.summaries import LinearEmulator, SmoothEmulator, group_moments
@@ -364,15 +442,20 @@ def _posterior(config: Config, design, summary, group):
     prior = {"flat": "flat", "known": Prior().log_density, "design": DesignPrior(design)}[config.prior]
     return GridPosterior(emulator, Prior().box, prior, outside="keep"), emulator
 
-# %% ../../nbs/lensing/08_training.ipynb #620cdc9e
+# %% ../../nbs/lensing/08_training.ipynb #c6d14477
 def _halves(part) -> np.ndarray:
     "[m] 0 or 1: every other map of a cosmology."
     rank = np.zeros(len(part), int)
-    for own in np.unique(part.group): rank[part.group == own] = np.arange((part.group == own).sum())
+    for own in np.unique(part.group):
+        rank[part.group == own] = np.arange((part.group == own).sum())
     return rank % 2
 
 
-def _held_out(config: Config, trial, d) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _held_out(
+    config: Config,
+    trial, # `Trial`
+    d,     # [m, 2] summaries of its calibration maps
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Truth, mean and deviation [m, 2] of the calibration maps, each under the moments of the other half."
     part = trial.calibrate
     half, mean, std = _halves(part), np.empty((len(part), 2)), np.empty((len(part), 2))
@@ -385,73 +468,90 @@ def _held_out(config: Config, trial, d) -> tuple[np.ndarray, np.ndarray, np.ndar
 @dataclass(frozen=True)
 class Inferred:
     "What a method says of the test maps, and of the calibration maps."
-    mean: np.ndarray            # [m, 2]
-    std: np.ndarray             # [m, 2]
-    held: tuple | None = None   # truth, mean and deviation [c, 2] of calibration maps that did not help
-    posterior: object = None    # of the summaries d, if there is one
-    emulator: object = None     # of their moments
-    d: np.ndarray | None = None # [m, 2]
-    fitted: Fitted | None = None
+    mean: np.ndarray             # [m, 2]
+    std: np.ndarray              # [m, 2]
+    held: tuple | None = None    # truth, mean and deviation [c, 2] of calibration maps that did not help
+    posterior: object = None     # of the summaries d, if there is one
+    emulator: object = None      # of their moments
+    d: np.ndarray | None = None  # [m, 2] summaries of the test maps
+    fitted: Fitted | None = None # the network, if there is one
 
 
-def infer(config: Config, seed: int) -> Inferred:
-    "Means and error bars of the test maps."
+def infer(
+    config: Config,
+    seed: int, # draws maps and training
+) -> Inferred:
+    "Means and error bars of the test maps, and what they came from."
     if config.method in ("prior", "exact"): return Inferred(*_references(seed, _size(config))[config.method])
     trial, fitted = trial_of(config, seed), None
     if config.summary == "network" or config.method == "direct":
         fitted = fit(config, seed, trial.train, trial.calibrate.take(_chooses(config, trial.calibrate)))
     if config.method == "direct":
         unused = trial.calibrate.take(~_chooses(config, trial.calibrate))
-        return Inferred(*fitted.predict(trial.test.noisy), (unused.cosmology, *fitted.predict(unused.noisy)), fitted=fitted)
+        return Inferred(
+            *fitted.predict(trial.test.noisy),
+            (unused.cosmology, *fitted.predict(unused.noisy)),
+            fitted=fitted)
     read = (lambda maps: fitted.predict(maps)[0]) if fitted else _band_regression(config, seed, trial.train)
     source = trial.calibrate if config.calibrate == "calibrate" else trial.train
     d, own = read(trial.test.noisy), read(trial.calibrate.noisy)
-    made, emulator = _posterior(config, trial.design, own if source is trial.calibrate else read(source.noisy), source.group)
-    held = _held_out(config, trial, own) if source is trial.calibrate else (trial.calibrate.cosmology, *made.moments(own))
+    made, emulator = _posterior(
+        config, trial.design, own if source is trial.calibrate else read(source.noisy), source.group)
+    held = (_held_out(config, trial, own) if source is trial.calibrate
+            else (trial.calibrate.cosmology, *made.moments(own)))
     return Inferred(*made.moments(d), held, made, emulator, d, fitted)
 
-
-CHOOSE = 4   # calibration maps of a cosmology that choose the epoch
-
-
-def _chooses(config: Config, part) -> np.ndarray:
-    "[m] whether a calibration map is among those that choose the epoch."
-    return np.arange(len(part)) % config.n_calibrate < CHOOSE
-
-# %% ../../nbs/lensing/08_training.ipynb #c6d14477
+# %% ../../nbs/lensing/08_training.ipynb #448f98ba
 DRAWN = 100   # of a posterior, to find the rank of the truth
 
 
-def _ranks(found: Inferred, factor, seed: int, true) -> np.ndarray | None:
-    "[m, 2] share of the posterior below the truth, its draws stretched by the factor; None without a posterior."
+def _ranks(
+    found: Inferred,
+    factor, # on the bars: one, or [2]
+    seed: int,
+    true,   # [m, 2] cosmologies
+) -> np.ndarray | None:
+    "[m, 2] share of the posterior, its draws stretched by the factor, below the truth; None without one."
     if found.posterior is None: return None
     draws = found.posterior.sample(found.d, DRAWN, stream(seed, "ranks"))
     draws = found.mean[:, None] + factor * (draws - found.mean[:, None])
     return ((draws < true[:, None]).sum(1) + .5) / (DRAWN + 1)
 
 
-def _rescaled(config: Config, found: Inferred, true) -> tuple[dict[str, float], np.ndarray | float]:
+def _rescaled(
+    config: Config,
+    found: Inferred,
+    true, # [m, 2] cosmologies
+) -> tuple[dict[str, float], np.ndarray | float]:
     "What a factor on the bars is told to bring and brings; and the factor that this run applies."
     from mlfixes.lensing.scores import Temperature, score
     if found.held is None: return {}, 1.
     step = Temperature.fit(*found.held, each=config.rescale == "each")
     gain = score(true, found.mean, step.apply(found.std)) - score(true, found.mean, found.std)
-    told = dict(predicted_gain=step.predicted_gain, rescaling_gain=gain, gain_missed=abs(step.predicted_gain - gain),
-                factor=float(np.mean(step.factor)))
+    told = dict(predicted_gain=step.predicted_gain, rescaling_gain=gain,
+                gain_missed=abs(step.predicted_gain - gain), factor=float(np.mean(step.factor)))
     return told, 1. if config.rescale == "none" else step.factor
 
 
-def _scored(config: Config, seed: int, found: Inferred, true) -> dict[str, float]:
+def _scored(
+    config: Config,
+    seed: int,
+    found: Inferred,
+    true, # [m, 2] cosmologies
+) -> dict[str, float]:
     "Metrics of the test maps."
     from mlfixes.lensing.scores import ceiling_fraction, decompose, score
     told, factor = _rescaled(config, found, true)
     std, ends = found.std * factor, _references(seed, _size(config))
     report = decompose(true, found.mean, std, pit=_ranks(found, factor, seed, true))
     prior = score(true, *ends["prior"])
-    told |= dict(score=report.score, self_claimed=report.self_claimed, gap=report.gap, temperature=report.temperature,
-                 temperature_gain=report.predicted_gain, leverage=100 * report.leverage, prior=prior)
+    told |= dict(
+        score=report.score, self_claimed=report.self_claimed, gap=report.gap,
+        temperature=report.temperature, temperature_gain=report.predicted_gain,
+        leverage=100 * report.leverage, prior=prior)
     for j, name in enumerate(("om", "s8")):
-        told |= {f"coverage_{name}": 100 * report.coverage68[j].estimate, f"rmse_{name}": report.rmse[j],
+        told |= {f"coverage_{name}": 100 * report.coverage68[j].estimate,
+                 f"rmse_{name}": report.rmse[j],
                  f"bar_{name}": float(std[:, j].mean())}
     if "exact" in ends:
         ceiling = score(true, *ends["exact"])
@@ -459,14 +559,23 @@ def _scored(config: Config, seed: int, found: Inferred, true) -> dict[str, float
     return told
 
 
-def _normal(moments, design) -> tuple[tuple, np.ndarray]:
-    "A normal approximation's moments kept within the box of the design; and where there is one: not at a mode on an edge."
+def _normal(
+    moments, # means and deviations [m, 2]; NaN where the mode is on an edge
+    design,  # [K, 2]
+) -> tuple[tuple, np.ndarray]:
+    "A normal approximation's moments, kept within the box of the design, and [m] whether there is one."
     low, high = design.min(0), design.max(0)
     mean, std = moments
     return (np.clip(mean, low, high), np.minimum(std, (high - low) / 12**.5)), np.isfinite(mean).all(1)
 
 
-def _chained(config: Config, seed: int, found: Inferred, true, design) -> dict[str, float]:
+def _chained(
+    config: Config,
+    seed: int, # draws starts and steps
+    found: Inferred,
+    true,      # [m, 2] cosmologies
+    design,    # [K, 2], from which chains start
+) -> dict[str, float]:
     "What the documented chain and a normal approximation make of the same posterior, on the first maps."
     from mlfixes.lensing.posterior import laplace, log_posterior, metropolis
     from mlfixes.lensing.scores import score
@@ -477,28 +586,36 @@ def _chained(config: Config, seed: int, found: Inferred, true, design) -> dict[s
     chains = metropolis(log_prob, design[rng.integers(len(design), size=len(d))], rng=rng)
     late = chains.samples[:, -5_000:]   # half of 10,000 steps dropped, not a fifth
     normal, bell = _normal(laplace(found.posterior, d), design)
-    return dict(acceptance=100 * float(chains.acceptance.mean()), acceptance_min=100 * float(chains.acceptance.min()),
-                in_target=100 * float(((.2 <= chains.acceptance) & (chains.acceptance <= .5)).mean()),
-                sampler_gain=score(true, chains.mean, chains.std) - score(true, mean, std),
-                more_burn_in=score(true, late.mean(1), late.std(1)) - score(true, chains.mean, chains.std),
-                bell=100 * float(bell.mean()),
-                full_gain=score(true[bell], mean[bell], std[bell]) - score(true[bell], *(a[bell] for a in normal)))
+    return dict(
+        acceptance=100 * float(chains.acceptance.mean()),
+        acceptance_min=100 * float(chains.acceptance.min()),
+        in_target=100 * float(((.2 <= chains.acceptance) & (chains.acceptance <= .5)).mean()),
+        sampler_gain=score(true, chains.mean, chains.std) - score(true, mean, std),
+        more_burn_in=score(true, late.mean(1), late.std(1)) - score(true, chains.mean, chains.std),
+        bell=100 * float(bell.mean()),
+        full_gain=(score(true[bell], mean[bell], std[bell])
+                   - score(true[bell], *(a[bell] for a in normal))))
 
-# %% ../../nbs/lensing/08_training.ipynb #e510562c
+# %% ../../nbs/lensing/08_training.ipynb #be42ed98
 def _trained(config: Config, fitted: Fitted | None) -> dict[str, float]:
-    "What a training says of itself: overfitting, and processor time."
+    "What a training says of itself: overfitting, processor time, parameters; nothing without one."
     if fitted is None: return {}
     best = int(np.argmin([row["validation"] for row in fitted.history]))
     last = fitted.history[-1]
-    return dict(overfit=fitted.overfit, late=last["validation"] - fitted.history[best]["validation"],
-                best_epoch=best + 1., seconds=fitted.seconds, seconds_epoch=fitted.seconds / config.epochs,
-                parameters=float(sum(p.numel() for p in fitted.net.parameters())))
+    return dict(
+        overfit=fitted.overfit,
+        late=last["validation"] - fitted.history[best]["validation"],
+        best_epoch=best + 1.,
+        seconds=fitted.seconds,
+        seconds_epoch=fitted.seconds / config.epochs,
+        parameters=float(sum(p.numel() for p in fitted.net.parameters())))
 
 
 def _curve(config: Config, fitted: Fitted | None):
-    "Losses and scores on the maps that choose the epoch, by look; `score` is that of the weights that would be kept."
+    "A table by look: losses, and the score of the weights that would be kept, where the epoch is chosen."
     import pandas as pd
-    if fitted is None: return pd.DataFrame(dict(score=np.zeros(config.epochs)), index=np.arange(1, config.epochs + 1))
+    if fitted is None:
+        return pd.DataFrame(dict(score=np.zeros(config.epochs)), index=np.arange(1, config.epochs + 1))
     curve = pd.DataFrame(fitted.history, index=np.arange(1, len(fitted.history) + 1))
     if config.pick == "last": return curve
     best = [int(curve.validation.iloc[:look].argmin()) for look in range(1, len(curve) + 1)]
@@ -508,7 +625,10 @@ def _curve(config: Config, fitted: Fitted | None):
 KEPT = 1_000   # test maps of which a run keeps means and bars, for figures
 
 
-def run(config: Config, seed: int) -> Result:
+def run(
+    config: Config,
+    seed: int, # draws everything
+) -> Result:
     "One run: scores of the test maps; `config` and `seed` determine every bit."
     import torch
     from mlfixes.lensing.scores import map_scores
@@ -518,8 +638,12 @@ def run(config: Config, seed: int) -> Result:
     told = _scored(config, seed, found, true)
     factor = _rescaled(config, found, true)[1]
     std, ranks = found.std * factor, _ranks(found, factor, seed, true)
-    if config.chain and found.posterior is not None and config.emulator == "linear": told |= _chained(config, seed, found, true, trial.design)
-    kept = {name: value[:KEPT].astype("float32") for name, value in (("true", true), ("mean", found.mean), ("std", std))}
+    if config.chain and found.posterior is not None and config.emulator == "linear":
+        told |= _chained(config, seed, found, true, trial.design)
+    kept = {name: value[:KEPT].astype("float32")
+            for name, value in (("true", true), ("mean", found.mean), ("std", std))}
     if ranks is not None: kept["ranks"] = ranks[:KEPT].astype("float32")
-    return Result(told | _trained(config, found.fitted), _curve(config, found.fitted),
-                  kept | dict(scores=map_scores(true, found.mean, std).astype("float32")))
+    return Result(
+        told | _trained(config, found.fitted),
+        _curve(config, found.fitted),
+        kept | dict(scores=map_scores(true, found.mean, std).astype("float32")))
