@@ -26,7 +26,10 @@ DRAWS = 199   # behind a simulated null: its least p is LEVEL / 2
 HALF = .5     # of what was to be had: losing more than this fails
 
 # %% ../../nbs/lensing/10_checks.ipynb #7df310a7
-PROOFS: dict[str, str] = {}   # code and case -> claim of the lensing task that proves the remedy
+PROOFS: dict[str, str] = {   # code and case -> claim of the lensing task that proves the remedy
+    "UNC01 narrow": "rescaled", "UNC03 edge": "prior", "UNC05 hull": "prior", "FIT01 stored": "fresh",
+    "FIT01 unseen": "fresh", "DATA02 same": "training-moments-cost", "DATA02 alike": "training-moments-cost",
+    "CFG02 double": "precision-time"}
 
 _NEEDS = {   # code and case -> what a claim would have to show
     "UNC01 narrow": "a factor from a third split raises the score, by what it predicts",
