@@ -5,13 +5,11 @@
 # %% ../../nbs/lensing/09_task.ipynb #c7612343
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from ..bench.claims import Claim, Given
 from ..bench.task import Change, Metric, PartialMetric, Profile, Task
-from .training import BATCH, Config, run
+from .training import Config, run
 
 # %% auto #0
 __all__ = ['BATCHES', 'ATTENTION', 'DEPTH', 'DROPOUT', 'PRECISION', 'CHANGES', 'SHORT', 'ASSUMPTIONS', 'CLAIMS', 'task',
@@ -533,32 +531,38 @@ def by_map(
         f"Scores less those of {reference}, on the same maps"))
 
 # %% ../../nbs/lensing/09_task.ipynb #a55fc96e
-def corner_figure(
-    seed: int = 0,  # one for tuning: nothing is judged here
-    which: int = 3, # test map
-):
-    "A figure: one map's posterior by band powers (chain, quadrature in the hull, stated prior) and exact."
-    from matplotlib.figure import Figure
-    from mlfixes.bench.plots import COLORS, GREY, figure
+def _one_map(seed: int, which: int):
+    "(trial, exact posterior, draws by name [400, 2]) of a test map's posterior by band powers."
     from mlfixes.lensing.exact import ExactPosterior
     from mlfixes.lensing.maps import KappaMaps
     from mlfixes.lensing.posterior import log_posterior, metropolis
     from mlfixes.lensing.training import PIXEL, infer, trial_of
     hull = Config(**dict(method="posterior", n_test=50) | _BANDS)
     stated = Config(**_STATED | _BANDS | dict(n_test=50))
-    linear, smooth, test = infer(hull, seed), infer(stated, seed), trial_of(hull, seed).test
-    d, design = linear.d[which:which + 1], trial_of(hull, seed).design
-    chain = metropolis(log_posterior(linear.emulator, d), design[:1], rng=seed).samples[0]
-    exact = ExactPosterior(KappaMaps(hull.n, PIXEL))
+    trial, linear, smooth = trial_of(hull, seed), infer(hull, seed), infer(stated, seed)
+    d = linear.d[which:which + 1]
+    chain = metropolis(log_posterior(linear.emulator, d), trial.design[:1], rng=seed).samples[0]
     draws = {"chain": chain[::20],
              "quadrature, same hull": linear.posterior.sample(d, 400, seed)[0],
              "stated prior": smooth.posterior.sample(smooth.d[which:which + 1], 400, seed)[0]}
+    return trial, ExactPosterior(KappaMaps(hull.n, PIXEL)), draws
+
+
+def corner_figure(
+    seed: int = 0,  # one for tuning: nothing is judged here
+    which: int = 3, # test map
+):
+    "A figure: one map's posterior by band powers (chain, quadrature in the hull, stated prior) and exact."
+    from matplotlib.figure import Figure
+    from mlfixes.bench.plots import COLORS, figure
+    trial, exact, draws = _one_map(seed, which)
+    test = trial.test
     fig = Figure(figsize=(6.4, 3.2), layout="constrained")
     axes = fig.subplots(1, 3, sharex=True, sharey=True)
     density = exact.density(test.noisy[which:which + 1])[0]
-    levels = [np.sort(density.ravel())[::-1][
-                  np.searchsorted(np.cumsum(np.sort(density.ravel())[::-1]) / density.sum(), share)]
-              for share in (.95, .68)]   # lowest densities in the regions that hold these shares
+    falling = np.sort(density.ravel())[::-1]
+    # lowest densities in the regions that hold these shares
+    levels = falling[np.searchsorted(np.cumsum(falling) / density.sum(), (.95, .68))]
     for ax, (name, own), colour in zip(
             axes, draws.items(), (COLORS["documented"], COLORS["documented"], COLORS["corrected"])):
         ax.plot(*own.T, ls="", marker=".", ms=3, color=colour, alpha=.6)
