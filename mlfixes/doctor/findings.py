@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING: import numpy
 
 # %% auto #0
-__all__ = ['STATUSES', 'SCHEMA_VERSION', 'Finding', 'not_applicable', 'Diagnosis', 'Check', 'check', 'checks', 'as_array',
-           'as_numbers', 'p_value', 'critical', 'named', 'family_findings', 'load_checks']
+__all__ = ['STATUSES', 'SCHEMA_VERSION', 'LEVEL', 'DRAWS', 'HALF', 'Finding', 'not_applicable', 'Diagnosis', 'Check', 'check',
+           'checks', 'as_array', 'as_numbers', 'p_value', 'critical', 'status_of', 'Advice', 'Adviser', 'named',
+           'family_findings', 'load_checks']
 
 # %% ../../nbs/doctor/00_findings.ipynb #2a612a88
 def _plain(value, name: str):
@@ -253,7 +254,7 @@ def as_numbers(
     shape: tuple[int | None, ...],  # expected; None stands for any length but 0
     hint: str = "",                 # ends the error, e.g. ", in the order of the pool"
 ) -> numpy.ndarray:
-    "`values` as finite floats of the shape; else raises a `ValueError` that names them."
+    "`values` as finite floats of the shape, read-only; else raises a `ValueError` that names them."
     import numpy as np
     array = as_array(values)
     fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape))
@@ -261,9 +262,12 @@ def as_numbers(
         wanted = ", ".join("any" if length is None else str(length) for length in shape)
         raise ValueError(f"{name} has shape {list(array.shape)} and type {array.dtype}; "
                          f"expected numbers [{wanted}]{hint}")
-    if bad := int((~np.isfinite(array)).sum()):
-        raise ValueError(f"{name} has {bad} NaN or infinite of {array.size} numbers; expected finite ones")
-    return array.astype(np.promote_types(array.dtype, np.float32))
+    if not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        raise ValueError(f"{name} has {int((~np.isfinite(array)).sum())} NaN or infinite of {array.size} numbers; "
+                         "expected finite ones")
+    numbers = array.astype(np.promote_types(array.dtype, np.float32), copy=False).view()
+    numbers.flags.writeable = False
+    return numbers
 
 # %% ../../nbs/doctor/00_findings.ipynb #f230f396
 def p_value(
@@ -286,6 +290,47 @@ def critical(
     if 1 <= rank <= len(null): return null[-rank]
     raise ValueError(f"level is {level}; expected 1/{1 + len(null)} or more and below 1, as the null has "
                      f"{len(null)} draws; draw more to judge at a smaller level")
+
+# %% ../../nbs/doctor/00_findings.ipynb #42be380b
+LEVEL = .01   # the share of healthy arrays that a check may call bad
+DRAWS = 199   # behind a simulated null; (DRAWS + 1) * LEVEL / 2 is whole: two signs share the level exactly
+HALF = .5     # of what was to be had: losing more than this fails
+
+
+def status_of(
+    p: float,             # under the null distribution of healthy arrays
+    fails: bool,          # whether more than half is lost
+    level: float = LEVEL, # of the check, or of one of several looks
+) -> str:
+    "The rule: beyond chance warns, and fails where more than half is lost."
+    return "ok" if p > level else "fail" if fails else "warn"
+
+# %% ../../nbs/doctor/00_findings.ipynb #57cec2fa
+@dataclass(frozen=True)
+class Advice:
+    "What most likely made arrays so, what to change, and the claim that was tried for it."
+    cause: str               # one sentence
+    remedy: str              # one sentence
+    claim: str | None = None # id of a claim of the family's task that proves the remedy; None: unproven
+
+
+@dataclass(frozen=True)
+class Adviser:
+    "Makes the findings of a family, with its advice where something is wrong."
+    family: str
+    advice: Mapping[str, Advice]   # by code, or by code and case: "UNC01 narrow"
+
+    def found(self, code: str, status: str, case: str = "", **told) -> Finding:
+        "The finding with the advice for its code and case, unless nothing is wrong."
+        if status == "ok": return Finding(code, self.family, status, **told)
+        advice = self.advice[f"{code} {case}".strip()]
+        claim = advice.claim and f"{self.family}/{advice.claim}"
+        usual = {"cause": advice.cause, "remedy": advice.remedy, "claim": claim}
+        return Finding(code, self.family, status, **usual | told)
+
+    def lacks(self, code: str, why: str, needed: int | None = None) -> Finding:
+        "The finding of a check that could not be made; `needed` is how much data would be enough."
+        return not_applicable(code, self.family, why, needed)
 
 # %% ../../nbs/doctor/00_findings.ipynb #dad76a33
 def named(
