@@ -17,7 +17,7 @@ def fails(done, *words, code=2):
 def test_version_and_help(mlfixes):
     assert re.fullmatch(r"mlfixes \d+\.\d+\.\d+\n", mlfixes("--version").stdout)
     text = mlfixes("--help").stdout
-    for command in ("list", "claims", "report", "runs", "judge", "data"): assert f"\n  {command} " in text
+    for command in ("list", "claims", "report", "runs", "judge", "doctor", "data"): assert f"\n  {command} " in text
     fails(mlfixes("lits"), "No such command 'lits'")
 
 

@@ -5,27 +5,25 @@
 # %% ../../nbs/arcface/05_checks.ipynb #ce15078c
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, exp, log
+from itertools import count
+from math import ceil, exp, factorial, isqrt, log
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from ..bench.task import stream
-from ..doctor.findings import (Diagnosis, Finding, as_array, as_numbers, check, critical, named,
-                                     not_applicable, p_value)
+from ..doctor.findings import (DRAWS, HALF, LEVEL, Advice, Adviser, Diagnosis, Finding, as_array, as_numbers,
+                                     check, critical, family_findings, p_value, status_of)
 
 # %% auto #0
-__all__ = ['LEVEL', 'DRAWS', 'HALF', 'class_collapse', 'below_chance', 'constant_confidence', 'anisotropy', 'low_scale',
-           'margin_metric', 'low_precision', 'left_out', 'not_learning', 'label_mismatch', 'diagnose']
+__all__ = ['adviser', 'class_collapse', 'below_chance', 'constant_confidence', 'anisotropy', 'low_scale', 'margin_metric',
+           'low_precision', 'left_out', 'not_learning', 'label_mismatch', 'findings_on', 'diagnose']
 
 # %% ../../nbs/arcface/05_checks.ipynb #b9990076
-LEVEL = .01   # of each check: the share of healthy arrays that it may call bad
-DRAWS = 199   # behind a simulated null; (DRAWS + 1) * LEVEL / 2 is whole: two signs share the level exactly
-HALF = .5     # of what was to be had: losing more than this fails
-
-
 def _lost(worse: int, better: int) -> float:
     "p of the sign test: so many samples got worse and so many better, where both are as likely."
     from scipy.stats import binom
@@ -35,75 +33,70 @@ def _lost(worse: int, better: int) -> float:
 _SIGNS_NEEDED = ceil(log(LEVEL) / log(.5))   # samples, all worse, with which `_lost` reaches it
 
 # %% ../../nbs/arcface/05_checks.ipynb #9a62d0b7
-_PROOFS = {"centring": "centring-removes", "margin metric": "margin-metric", "low precision": "bf16"}
-
-_ADVICE = {   # code and case: cause, remedy, its proof
-    "CLS01": ("All samples get one class or a few: mostly a direction that all embeddings share meets a "
-              "head that has not learned to look past it.",
-              "Centre the embeddings before the head (neck=\"unit-center\" or \"unit-batchnorm\"), "
-              "in float32.",
-              "centring"),
-    "CLS02": ("A model that knows nothing would hit more often: the scores know the label and are lowered "
-              "for it (a margin), or label and column numbers disagree.",
-              "Score logits without a margin, as head.logits(emb) gives them; then see DATA01.",
-              "margin metric"),
-    "CLS02 impossible": ("The reported accuracy is not that of these logits: they hit another number of "
-                         "labels, by plain counting.",
-                         "Compute the accuracy from these logits, without a margin.", "margin metric"),
-    "CLS03 one class": ("Every sample gets the same confident answer.",
-                        "See EMB01 and CLS01: centre the embeddings before the head.", "centring"),
-    "CLS03 uniform": ("Every sample gets nearly the same probabilities, spread over the classes: scale over "
-                      "temperature is too low, or the head has learned nothing.",
-                      "Raise scale / temperature to at least scale_bound(n_classes); then see HEAD05.",
-                      None),
-    "EMB01": ("The embeddings share one direction that says nothing about identity, so one class can be "
-              "nearest to all of them, and similarities are high for any pair.",
-              "Centre the embeddings before the head (neck=\"unit-center\" or \"unit-batchnorm\"), "
-              "in float32.",
-              "centring"),
-    "EMB01 lost": ("The embeddings do not tell identities apart, centred or not: the network has died, "
-                   "is fed input of another scale than it was trained on, or the labels belong to others.",
-                   "Check the input's range and mean, batch-norm statistics, and the order of the labels.",
-                   None),
-    "HEAD01": ("Cosines end at 1, so with this scale over temperature even a perfect head cannot give the "
-               "right class a high probability; the loss has a floor.",
-               "Raise scale / temperature to scale_bound(n_classes) or more.", None),
-    "HEAD02": ("The accuracy is computed from logits that were lowered at the true class.",
-               "Compute it from head.logits(emb), which takes no labels.", "margin metric"),
-    "HEAD03": ("Cosines close to 1 differ by less than the number type resolves, so rounding picks "
-               "the class.",
-               "Centre the embeddings in float32 before any cast (the necks do), or run the head in float32.",
-               "low precision"),
-    "HEAD04": ("The optimiser does not move these parameters: they are in no group, frozen, or have "
-               "learning rate 0.",
-               "Give the head's parameters to the optimiser, e.g. as a group of their own.", None),
-    "HEAD05": ("The head is no closer to its classes than a random one.",
-               "See HEAD04; then raise the head's learning rate, or start from class means "
-               "(head.init_class_means).", None),
-    "DATA01 outside": ("Some labels name no column of the logits.",
-                       "Number the identities from 0 to n_classes - 1, by one mapping for all sets.", None),
-    "DATA01 unseen": ("Identities were never trained on: no head can predict them, and top-k accuracy has "
-                      "no meaning for them.",
-                      "Split by sample, not by identity; or judge by verification (AUC, TAR at a FAR).",
-                      None),
-    "DATA01 renumbered": ("Predictions follow another numbering of the identities than the labels do.",
-                          "Number the identities by one mapping that is stored with the model.", None)}
-
-
-def _found(code, status, case="", **fields) -> Finding:
-    "The finding with the advice for its code and case where something is wrong."
-    if status == "ok": return Finding(code, "arcface", status, **fields)
-    cause, remedy, proof = _ADVICE[f"{code} {case}".strip()]
-    return Finding(code, "arcface", status, cause=cause, remedy=remedy,
-                   claim=proof and f"arcface/{_PROOFS[proof]}", **fields)
-
-
-def _status(p: float, fails: bool) -> str:
-    "The rule: beyond chance warns, and fails where more than half is lost."
-    return "ok" if p > LEVEL else "fail" if fails else "warn"
-
-
-def _lacks(code, why, needed=None) -> Finding: return not_applicable(code, "arcface", why, needed)
+adviser = Adviser("arcface", {   # by code and case
+    "CLS01": Advice(
+        "All samples get one class or a few: mostly a direction that all embeddings share meets a "
+        "head that has not learned to look past it.",
+        "Centre the embeddings before the head (neck=\"unit-center\" or \"unit-batchnorm\"), in float32.",
+        "centring-removes"),
+    "CLS02": Advice(
+        "A model that knows nothing would hit more often: the scores know the label and are lowered "
+        "for it (a margin), or label and column numbers disagree.",
+        "Score logits without a margin, as head.logits(emb) gives them; then see DATA01.",
+        "margin-metric"),
+    "CLS02 impossible": Advice(
+        "The reported accuracy is not that of these logits: they hit another number of labels, by "
+        "plain counting.",
+        "Compute the accuracy from these logits, without a margin.",
+        "margin-metric"),
+    "CLS03 one class": Advice(
+        "Every sample gets the same confident answer.",
+        "See EMB01 and CLS01: centre the embeddings before the head.",
+        "centring-removes"),
+    "CLS03 uniform": Advice(
+        "Every sample gets nearly the same probabilities, spread over the classes: scale over "
+        "temperature is too low, or the head has learned nothing.",
+        "Raise scale / temperature to at least scale_bound(n_classes); then see HEAD05."),
+    "EMB01": Advice(
+        "The embeddings share one direction that says nothing about identity, so one class can be "
+        "nearest to all of them, and similarities are high for any pair.",
+        "Centre the embeddings before the head (neck=\"unit-center\" or \"unit-batchnorm\"), in float32.",
+        "centring-removes"),
+    "EMB01 lost": Advice(
+        "The embeddings do not tell identities apart, centred or not: the network has died, is fed "
+        "input of another scale than it was trained on, or the labels belong to others.",
+        "Check the input's range and mean, batch-norm statistics, and the order of the labels."),
+    "HEAD01": Advice(
+        "Cosines end at 1, so with this scale over temperature even a perfect head cannot give the "
+        "right class a high probability; the loss has a floor.",
+        "Raise scale / temperature to scale_bound(n_classes) or more."),
+    "HEAD02": Advice(
+        "The accuracy is computed from logits that were lowered at the true class.",
+        "Compute it from head.logits(emb), which takes no labels.",
+        "margin-metric"),
+    "HEAD03": Advice(
+        "Cosines close to 1 differ by less than the number type resolves, so rounding picks the "
+        "class.",
+        "Centre the embeddings in float32 before any cast (the necks do), or run the head in float32.",
+        "bf16"),
+    "HEAD04": Advice(
+        "The optimiser does not move these parameters: they are in no group, frozen, or have learning"
+        " rate 0.",
+        "Give the head's parameters to the optimiser, e.g. as a group of their own."),
+    "HEAD05": Advice(
+        "The head is no closer to its classes than a random one.",
+        "See HEAD04; then raise the head's learning rate, or start from class means "
+        "(head.init_class_means)."),
+    "DATA01 outside": Advice(
+        "Some labels name no column of the logits.",
+        "Number the identities from 0 to n_classes - 1, by one mapping for all sets."),
+    "DATA01 unseen": Advice(
+        "Identities were never trained on: no head can predict them, and top-k accuracy has no "
+        "meaning for them.",
+        "Split by sample, not by identity; or judge by verification (AUC, TAR at a FAR)."),
+    "DATA01 renumbered": Advice(
+        "Predictions follow another numbering of the identities than the labels do.",
+        "Number the identities by one mapping that is stored with the model.")})
 
 # %% ../../nbs/arcface/05_checks.ipynb #09ffdcfb
 def _labels(values, n: int | None = None, name: str = "labels") -> np.ndarray:
@@ -114,7 +107,7 @@ def _labels(values, n: int | None = None, name: str = "labels") -> np.ndarray:
     if labels.dtype.kind in "iu": return labels
     raise ValueError(f"{name} holds {labels.dtype}; expected whole numbers that name columns of the logits")
 
-# %% ../../nbs/arcface/05_checks.ipynb #49391635
+# %% ../../nbs/arcface/05_checks.ipynb #22938ba6
 def _scores(logits, probs) -> np.ndarray | None:
     "[n, C] numbers whose order is that of the predictions: logits, else probabilities, else None."
     if logits is None and probs is None: return None
@@ -127,30 +120,68 @@ def _scores(logits, probs) -> np.ndarray | None:
         raise ValueError("rows of probs must be >= 0 and sum to 1; give logits as logits")
     return scores
 
+# %% ../../nbs/arcface/05_checks.ipynb #9d2aad52
+_BLOCK = 2 ** 20           # numbers that are worked on at a time: 4 MB
+_CLASSES = isqrt(_BLOCK)   # classes that are compared each with each, at most
+_ENOUGH = ceil((NormalDist().inv_cdf(1 - LEVEL / 2) / (2 * LEVEL)) ** 2)   # rows for a share, at most
+
+
+def _blocks(n: int, width: int) -> Iterator[slice]:
+    "Slices that cover `n` rows, each of a block's numbers at most, or of one row."
+    rows = max(1, _BLOCK // width)
+    return (slice(i, i + rows) for i in range(0, n, rows))
+
+
+def _some(n: int, most: int, generator: np.random.Generator) -> np.ndarray:
+    "At most so many of the numbers below `n`, in their order."
+    return np.arange(n) if n <= most else np.sort(generator.choice(n, most, replace=False))
+
+
+def _of(judged: int, n: int) -> str:
+    "How a finding says that not all rows were judged."
+    return "" if judged == n else f"; judged on {judged} of {n} samples, drawn by the seed"
+
+# %% ../../nbs/arcface/05_checks.ipynb #49391635
+def _best(scores: np.ndarray) -> np.ndarray:
+    "The class of highest score, [n]; of equal ones the lowest."
+    return np.concatenate([scores[rows].argmax(1) for rows in _blocks(*scores.shape)])
+
 
 def _top(scores: np.ndarray, k: int) -> np.ndarray:
-    "The `k` classes of highest score, [n, k]; of ties at the first place the lowest class."
-    if k == 1: return scores.argmax(1)[:, None]
-    return np.argpartition(scores, -k, axis=1)[:, -k:]
+    "The `k` classes of highest score, best first, [m, k]; of equal ones the lowest come first."
+    left, rows, top = scores.copy(), np.arange(len(scores)), np.empty((len(scores), k), int)
+    for i in range(k):
+        top[:, i] = left.argmax(1)
+        left[rows, top[:, i]] = -np.inf
+    return top
 
 
-def _hit(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    "Whether the label is among the `k` classes of highest score, [n]; of equal ones the lowest come first."
+def _own(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Score of the label's class and its place, 0 the first, [2 x m]; 0 and C where there is no such class."
     there = (labels >= 0) & (labels < scores.shape[1])
     named = np.where(there, labels, 0)[:, None]
     own = np.take_along_axis(scores, named, 1)
-    tied = (scores == own) & (np.arange(scores.shape[1]) < named)
-    return there & (((scores > own) | tied).sum(1) < k)
+    before = scores > own
+    before |= (scores == own) & (np.arange(scores.shape[1]) < named)
+    return own[:, 0] * there, np.where(there, before.sum(1), scores.shape[1])
+
+
+def _places(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    "How many classes come before the label's, [n]; of equal scores the lower class comes first."
+    return np.concatenate([_own(scores[rows], labels[rows])[1] for rows in _blocks(*scores.shape)])
+
+
+def _lengths(vectors: np.ndarray, name: str) -> np.ndarray:
+    "Length of every row, [n, 1]; rows of zeros raise a `ValueError`."
+    lengths = np.linalg.norm(vectors.astype(float), axis=1, keepdims=True)
+    if lengths.all(): return lengths
+    raise ValueError(f"{name} has rows of zeros, which point nowhere; expected none: "
+                     "leave those samples out, with their labels")
 
 
 def _units(vectors: np.ndarray, name: str) -> np.ndarray:
     "Rows of length 1, float64; a row of zeros raises a `ValueError`."
-    vectors = vectors.astype(float)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if bad := np.flatnonzero(length[:, 0] == 0).tolist():
-        raise ValueError(f"{name} has {len(bad)} rows of zeros, which point nowhere (the first: {bad[0]}); "
-                         "expected none")
-    return vectors / length
+    return vectors / _lengths(vectors, name)
 
 # %% ../../nbs/arcface/05_checks.ipynb #c7a744e0
 def _weight(head, d: int | None = None, name: str = "head") -> np.ndarray:
@@ -158,13 +189,21 @@ def _weight(head, d: int | None = None, name: str = "head") -> np.ndarray:
     return as_numbers(getattr(head, "weight", head), name, (None, d))
 
 
-def _necked(embeddings, head=None) -> np.ndarray:
-    "What the head's own cosines are of: the embeddings behind its neck, [n, d]."
-    emb, neck = as_numbers(embeddings, "embeddings", (None, None)), getattr(head, "neck", None)
-    if not callable(neck): return emb
+def _neck(head) -> Callable:
+    "What the head does to embeddings before their cosines, as a function of [m, d]: a copy that learns nothing."
+    if not callable(neck := getattr(head, "neck", None)): return lambda emb: emb
     import copy, torch
-    with torch.no_grad():
-        return as_array(copy.deepcopy(neck).cpu().eval()(torch.from_numpy(emb.astype(np.float32))))
+    neck = copy.deepcopy(neck).cpu().eval()
+
+    def through(emb):
+        with torch.no_grad(): return as_array(neck(torch.from_numpy(np.array(emb, np.float32))))
+    return through
+
+
+def _directions(embeddings, head=None) -> tuple[tuple[int, int], Callable]:
+    "Shape of the embeddings, and a function that gives unit vectors of some rows, behind the head's neck."
+    emb, neck = as_numbers(embeddings, "embeddings", (None, None)), _neck(head)
+    return emb.shape, lambda rows: _units(neck(emb[rows]), "embeddings")
 
 
 def _setting(config, head, name: str, default=None):
@@ -204,14 +243,14 @@ def class_collapse(
 ) -> Finding:
     "Whether one class or a few are predicted for all samples."
     scores = _scores(logits, probs)
-    if scores is None: return _lacks("CLS01", "needs `logits` or `probs`")
+    if scores is None: return adviser.lacks("CLS01", "needs `logits` or `probs`")
     n, classes = scores.shape
     shares = (np.full(classes, 1 / classes) if labels is None
               else np.unique(_labels(labels, n), return_counts=True)[1] / n)
-    if len(shares) == 1: return _lacks("CLS01", "all samples have one label")
+    if len(shares) == 1: return adviser.lacks("CLS01", "all samples have one label")
     if n < (needed := _collapse_needed(shares.max())):
-        return _lacks("CLS01", f"{n} samples are too few to tell their classes from chance", needed)
-    counts = np.bincount(_top(scores, 1)[:, 0])
+        return adviser.lacks("CLS01", f"{n} samples are too few to tell their classes from chance", needed)
+    counts = np.bincount(_best(scores))
     return _collapsed(counts, shares, _drawn(shares, n, stream(seed, "CLS01")), labels is not None)
 
 
@@ -227,24 +266,28 @@ def _collapsed(counts, shares, null, labels_known) -> Finding:
     p = min(1., 2 * min(few_p, large_p))
     why = (f"{distinct} classes are predicted, {many.mean():.1f} expected; class {counts.argmax()} has "
            f"{largest / n:.3f} of the predictions")
-    return _found("CLS01", _status(p, fails), statistic=value, threshold=limit, p=p, evidence={
+    return adviser.found("CLS01", status_of(p, fails), statistic=value, threshold=limit, p=p, evidence={
         "why": why, "distinct": distinct, "expected": many.mean(), "largest_share": largest / n,
         "labels_known": labels_known})
 
-# %% ../../nbs/arcface/05_checks.ipynb #58a6331b
+# %% ../../nbs/arcface/05_checks.ipynb #83868f6e
 _KS = (1, 5)   # of the top-k accuracies
 
 
-def _guess_share(top: np.ndarray, labels: np.ndarray, classes: int) -> float:
-    "Mean probability that a label drawn from the labels' shares is in the top k."
+def _shares(labels: np.ndarray, classes: int) -> np.ndarray:
+    "Shares of the classes among the labels, [C]; equal ones where no label names a class."
     known = labels[(labels >= 0) & (labels < classes)]
-    shares = (np.bincount(known, minlength=classes) / len(known) if len(known)
-              else np.full(classes, 1 / classes))
-    return float(shares[top].sum(1).mean())
+    return np.bincount(known, minlength=classes) / len(known) if len(known) else np.full(classes, 1 / classes)
 
 
-def _reported(reported, n: int, classes: int) -> dict[int, int]:
-    "k -> hits, of shares as a run reported them."
+def _chances(scores: np.ndarray, shares: np.ndarray, ks) -> dict[int, float]:
+    "k -> mean probability that a label drawn from the shares is among a sample's top k."
+    caught = sum(shares[_top(scores[rows], max(ks))].sum(0) for rows in _blocks(*scores.shape))
+    return {k: float(caught[:k].sum() / len(scores)) for k in ks}
+
+
+def _reported(reported, classes: int) -> dict[int, float]:
+    "k -> share that is hit, as a run reported it."
     shares = {int(k): float(as_array(value)) for k, value in dict(reported or {}).items()}
     for k, share in shares.items():
         if not 1 <= k < classes:
@@ -252,7 +295,14 @@ def _reported(reported, n: int, classes: int) -> dict[int, int]:
                              f"expected k from 1 to {classes - 1}")
         if not 0 <= share <= 1:
             raise ValueError(f"reported[{k}] is {share}; expected a share from 0 to 1, .0097 for .97 %")
-    return {k: round(share * n) for k, share in shares.items()}
+    return shares
+
+
+def _differs(share: float, hits: int, n: int) -> bool:
+    "Whether a share as it is written cannot be so many hits of `n`."
+    from decimal import Decimal
+    digits = 0 if share in (0, 1) else .5 * 10. ** Decimal(repr(share)).as_tuple().exponent
+    return abs(share * n - hits) > digits * n + .5     # half a hit, which is rounding
 
 # %% ../../nbs/arcface/05_checks.ipynb #8a5d83b6
 @check("CLS02", "arcface", needs=("labels",))
@@ -264,17 +314,16 @@ def below_chance(
 ) -> Finding:
     "Whether fewer samples are hit than by guessing."
     scores = _scores(logits, probs)
-    if scores is None: return _lacks("CLS02", "needs `logits` or `probs`")
+    if scores is None: return adviser.lacks("CLS02", "needs `logits` or `probs`")
     labels, (n, classes) = _labels(labels, len(scores)), scores.shape
-    told = _reported(reported, n, classes)
+    told, places = _reported(reported, classes), _places(scores, labels)
     ks = sorted({k for k in _KS if k < classes} | set(told))
-    tops = {k: _top(scores, k) for k in ks}
-    chance = {k: _guess_share(top, labels, classes) for k, top in tops.items()}
-    hits = {k: int((top == labels[:, None]).sum()) for k, top in tops.items()}
-    if wrong := [k for k in told if abs(told[k] - hits[k]) > _PRECISE * n]:
+    chance = _chances(scores, _shares(labels, classes), ks)
+    hits = {k: int((places < k).sum()) for k in ks}
+    if wrong := [k for k in told if _differs(told[k], hits[k], n)]:
         return _contradicted(wrong[-1], told, hits, chance, n)
     if n < (needed := ceil(log(LEVEL / len(ks)) / log(1 - ks[-1] / classes))):
-        return _lacks("CLS02", f"{n} samples are too few to hit fewer than by guessing", needed)
+        return adviser.lacks("CLS02", f"{n} samples are too few to hit fewer than by guessing", needed)
     return _guessed(n, hits, chance)
 
 
@@ -285,40 +334,40 @@ def _guessed(n: int, hits: dict, chance: dict) -> Finding:
     k, level = min(tails, key=tails.get), LEVEL / len(hits)
     p, guessed = min(1., len(hits) * tails[k]), max(n * chance[k], 1e-300)
     why = f"times what guessing hits: top-{k} hits {hits[k]} of {n}, guessing {n * chance[k]:.1f}"
-    return _found("CLS02", _status(p, hits[k] < HALF * guessed), statistic=hits[k] / guessed, p=p,
+    return adviser.found("CLS02", status_of(p, hits[k] < HALF * guessed), statistic=hits[k] / guessed, p=p,
                   threshold=float(binom.ppf(level, n, chance[k])) / guessed,
                   evidence={"why": why, "hits": hits, "expected": {k: n * chance[k] for k in hits}})
 
 
-_PRECISE = 1e-4   # a reported share may be rounded to a hundredth of a percent
-
-
 def _contradicted(k, told, hits, chance, n) -> Finding:
     "The finding where a reported accuracy is not that of the logits."
-    why = (f"top-{k} accuracy as reported: {told[k]} of {n} hits, the logits' own are {hits[k]}; "
-           f"guessing hits {n * chance[k]:.1f}")
-    status = "fail" if told[k] < HALF * hits[k] else "warn"
-    return _found("CLS02", status, "impossible", statistic=told[k] / n, threshold=hits[k] / n,
-                  evidence={"why": why, "hits": hits, "reported": told})
+    why = (f"top-{k} accuracy as reported; the logits hit {hits[k]} of {n}, guessing {n * chance[k]:.1f}")
+    status = "fail" if told[k] * n < HALF * hits[k] else "warn"
+    return adviser.found("CLS02", status, "impossible", statistic=told[k], threshold=hits[k] / n,
+                         evidence={"why": why, "hits": hits, "reported": told})
 
-# %% ../../nbs/arcface/05_checks.ipynb #22938ba6
-def _probabilities(scores: np.ndarray, logits: bool) -> np.ndarray:
-    "Rows that sum to 1, float64."
-    from scipy.special import softmax
-    if logits: return softmax(scores.astype(float), axis=1)
-    return scores / scores.sum(1, keepdims=True, dtype=float)
+# %% ../../nbs/arcface/05_checks.ipynb #60eb8f90
+def _log_probabilities(scores: np.ndarray, logits: bool) -> np.ndarray:
+    "Logarithms of rows that sum to 1; of a probability 0 that of the smallest number."
+    if not logits:
+        p = scores / scores.sum(1, keepdims=True)
+        return np.log(np.maximum(p, np.finfo(p.dtype).tiny))
+    below = scores - scores.max(1, keepdims=True)
+    return below - np.log(np.exp(below).sum(1, keepdims=True))
 
 
 def _entropies(scores: np.ndarray, logits: bool) -> tuple[float, float]:
     "Entropy of the mean prediction and mean entropy of the predictions, in nats."
     from scipy.special import entr
     total, inner = np.zeros(scores.shape[1]), 0.
-    for i in range(0, len(scores), 4096):   # blocks: 25,000 samples of 518 classes are 100 MB
-        p = _probabilities(scores[i:i + 4096], logits)
-        total += p.sum(0); inner += entr(p).sum()
+    for rows in _blocks(*scores.shape):
+        told = _log_probabilities(scores[rows], logits)
+        p = np.exp(told)
+        total += p.sum(0, dtype=float)
+        inner -= np.einsum("ij,ij->i", p, told).sum(dtype=float)
     return float(entr(total / len(scores)).sum()), float(inner / len(scores))
 
-# %% ../../nbs/arcface/05_checks.ipynb #9d2aad52
+# %% ../../nbs/arcface/05_checks.ipynb #243b2ccb
 @check("CLS03", "arcface")
 def constant_confidence(
     logits=None,     # [n, C]
@@ -327,17 +376,18 @@ def constant_confidence(
     "Whether all samples get the same probabilities."
     from scipy.stats import chi2
     scores = _scores(logits, probs)
-    if scores is None: return _lacks("CLS03", "needs `logits` or `probs`")
+    if scores is None: return adviser.lacks("CLS03", "needs `logits` or `probs`")
     n, classes = scores.shape
     whole, inner = _entropies(scores, logits is not None)
     gain, most = float(chi2.isf(LEVEL, classes - 1)) / 2, log(classes)
     if n < (needed := ceil(gain / (HALF * most))):
-        return _lacks("CLS03", f"{n} samples are too few to tell a constant prediction", needed)
+        return adviser.lacks("CLS03", f"{n} samples are too few to tell a constant prediction", needed)
     case = "one class" if whole < HALF * most else "uniform"
-    status = "fail" if whole - inner <= gain / n else "ok"
+    limit = gain / n + np.finfo(np.float32).eps * most
+    status = "fail" if whole - inner <= limit else "ok"
     why = (f"nats that a prediction tells of {most:.2f}; the mean prediction has entropy {whole:.3g}, "
            f"a single one {inner:.3g}")
-    return _found("CLS03", status, case, statistic=whole - inner, threshold=gain / n, evidence={
+    return adviser.found("CLS03", status, case, statistic=whole - inner, threshold=limit, evidence={
         "why": why, "marginal": whole, "conditional": inner, "case": case if status == "fail" else "none"})
 
 # %% ../../nbs/arcface/05_checks.ipynb #1f1f4168
@@ -362,21 +412,32 @@ def _deciding_cosine(classes: int) -> float:
     return brentq(lambda rho: _same_class(rho, classes) - wanted, 0, .99, xtol=1e-3)
 
 # %% ../../nbs/arcface/05_checks.ipynb #b94c28a8
-def _sums(vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    "Sum of the rows of every code, [codes.max() + 1, d]."
+def _codes(labels: np.ndarray, least: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    "Labels that `least` samples have, `_CLASSES` at most, and of every sample which of them it has, or -1."
+    names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    often = np.flatnonzero(counts >= least)
+    kept = often[_some(len(often), _CLASSES, generator)]
+    place = np.full(len(names), -1)
+    place[kept] = np.arange(len(kept))
+    return names[kept], place[codes]
+
+
+def _sums(units: Callable, codes: np.ndarray, width: int) -> np.ndarray:
+    "Sum of the rows of every code, [codes.max() + 1, width]; rows of code -1 are in none."
     from scipy.sparse import csr_array
-    n = len(codes)
-    return csr_array((np.ones(n), (codes, np.arange(n)))) @ vectors
+    rows, classes, total = np.flatnonzero(codes >= 0), codes.max() + 1, 0.
+    for some in (rows[block] for block in _blocks(len(rows), width)):
+        places = codes[some], np.arange(len(some))
+        total = total + csr_array((np.ones(len(some)), places), shape=(classes, len(some))) @ units(some)
+    return total
 
 
-def _nearest_mean(units: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    "The class whose mean direction is nearest, each sample left out of its own class, [n]."
-    sums = _sums(units, codes)
+def _nearest_mean(units: np.ndarray, codes: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    "The class whose mean direction is nearest, each sample left out of its own class, [m]."
     means = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-300)
     cos = units.astype(np.float32) @ means.T.astype(np.float32)
     own = sums[codes] - units
-    rows = np.arange(len(units))
-    cos[rows, codes] = (units * own).sum(1) / np.maximum(np.linalg.norm(own, axis=1), 1e-300)
+    cos[np.arange(len(units)), codes] = (units * own).sum(1) / np.maximum(np.linalg.norm(own, axis=1), 1e-300)
     return cos.argmax(1)
 
 
@@ -387,69 +448,92 @@ def _rank(vectors: np.ndarray) -> float:
     return exp(entr(variances / variances.sum()).sum()) if variances.sum() else 0.
 
 
-def _mean_cosine(units: np.ndarray) -> float:
-    "Mean cosine of two different samples."
-    n = len(units)
-    return float((n * (units.mean(0) ** 2).sum() - 1) / (n - 1))
+def _mean(units: Callable, shape: tuple[int, int]) -> np.ndarray:
+    "Mean of the unit vectors, [d]."
+    return sum(units(rows).sum(0) for rows in _blocks(*shape)) / shape[0]
 
 
-def _matched(units: np.ndarray, other) -> dict[str, float]:
+def _mean_cosine(mean: np.ndarray, n: int) -> float:
+    "Mean cosine of two different samples, by the mean of their unit vectors."
+    return float((n * (mean ** 2).sum() - 1) / (n - 1))
+
+
+def _matched(embeddings, others) -> dict[str, float]:
     "Mean cosine of matching rows and of all others, where a second set is given."
-    if other is None: return {}
-    there = _units(as_numbers(other, "other", units.shape), "other")
-    matched, n = (units * there).sum(1), len(units)
-    return {"matched_cosine": matched.mean(),
-            "mismatched_cosine": float((units.sum(0) @ there.sum(0) - matched.sum()) / (n * (n - 1)))}
+    if others is None: return {}
+    shape, here = _directions(embeddings)
+    others = as_numbers(others, "other_embeddings", shape)
+    def there(rows): return _units(others[rows], "other_embeddings")
+    matched, n = sum(float(np.vdot(here(rows), there(rows))) for rows in _blocks(*shape)), shape[0]
+    both = n ** 2 * float(_mean(here, shape) @ _mean(there, shape))
+    return {"matched_cosine": matched / n, "mismatched_cosine": (both - matched) / (n * (n - 1))}
 
-
-def _identity(units: np.ndarray, labels) -> dict[str, float]:
+# %% ../../nbs/arcface/05_checks.ipynb #aa5fd5ac
+def _identity(units: Callable, shape: tuple[int, int], labels, generator) -> dict[str, float]:
     "Accuracy of the nearest class mean, raw and centred, and p of the latter; {} where it can tell nothing."
     from scipy.stats import binom
     if labels is None: return {}
-    _, codes, counts = np.unique(as_array(labels), return_inverse=True, return_counts=True)
-    if len(codes) != len(units):
-        raise ValueError(f"labels has shape [{len(codes)}]; expected [{len(units)}], one an embedding")
-    kept = counts[codes] > 1
-    units, codes = units[kept], np.unique(codes[kept], return_inverse=True)[1]
-    n, classes = len(codes), int((counts > 1).sum())
-    if classes < 2: return {}
-    raw, centred = (_nearest_mean(some, codes) for some in (units, units - units.mean(0)))
-    hits = int((centred == codes).sum())
-    guess = _guess_share(centred[:, None], codes, classes)
+    labels = as_array(labels)
+    if labels.shape != shape[:1]:
+        raise ValueError(f"labels has shape {list(labels.shape)}; expected [{shape[0]}], one an embedding")
+    names, codes = _codes(labels, 2, generator)
+    if len(names) < 2: return {}
+    rows = np.flatnonzero(codes >= 0)
+    judged, shares = rows[_some(len(rows), _ENOUGH, generator)], np.bincount(codes[rows]) / len(rows)
+    n, (raw, centred) = len(judged), _told_apart(units, codes, shape[1], judged)
+    hits, guess = int((centred == codes[judged]).sum()), float(shares[centred].mean())
     if guess ** n > LEVEL: return {}    # not even a perfect model could be told from guessing
-    return {"nearest_mean_raw": float((raw == codes).mean()), "nearest_mean_centred": hits / n,
-            "guessing": guess, "identity_p": float(binom.sf(hits - 1, n, guess))}
+    return {"nearest_mean_raw": float((raw == codes[judged]).mean()), "nearest_mean_centred": hits / n,
+            "guessing": guess, "identity_p": float(binom.sf(hits - 1, n, guess)), "judged": n}
 
-# %% ../../nbs/arcface/05_checks.ipynb #83868f6e
+
+def _told_apart(units: Callable, codes: np.ndarray, width: int, judged: np.ndarray) -> np.ndarray:
+    "Class of the nearest mean for the judged rows, raw and without the common mean, [2, m]."
+    counts, sums = np.bincount(codes[codes >= 0]), _sums(units, codes, width)
+    mean = sums.sum(0) / counts.sum()
+    about = sums - counts[:, None] * mean
+
+    def nearest(rows):
+        here = units(rows)
+        return _nearest_mean(here, codes[rows], sums), _nearest_mean(here - mean, codes[rows], about)
+    blocks = _blocks(len(judged), max(width, len(counts)))
+    return np.concatenate([nearest(judged[block]) for block in blocks], axis=1)
+
+# %% ../../nbs/arcface/05_checks.ipynb #21beea04
 @check("EMB01", "arcface", needs=("embeddings",))
 def anisotropy(
-    embeddings,      # [n, d]
-    labels=None,     # [n]: to see whether the identity is still there
-    head=None,       # whose neck the embeddings pass first
-    config=None,     # for `n_classes`
-    n_classes=None,  # C; as many as labels or samples unless told
-    other=None,      # [n, d] embeddings of the same items, whose similarity was reported
+    embeddings,            # [n, d]
+    labels=None,           # [n]: to see whether the identity is still there
+    head=None,             # whose neck the embeddings pass first
+    config=None,           # for `n_classes`
+    n_classes=None,        # C; as many as labels or samples unless told
+    other_embeddings=None, # [n, d] of the same items, whose similarity was reported
+    seed: int = 0,         # draws rows and classes, where all would be too many
 ) -> Finding:
     "Whether all embeddings point one way, or tell no identities apart."
     from scipy.stats import chi2
-    units = _units(_necked(embeddings, head), "embeddings")
-    n, d = units.shape
-    if n < 2: return _lacks("EMB01", "one embedding has no other to share a direction with", 2)
-    told = _classes(config, head, n_classes)
+    shape, units = _directions(embeddings, head)
+    n, told = shape[0], _classes(config, head, n_classes)
+    if n < 2: return adviser.lacks("EMB01", "one embedding has no other to share a direction with", 2)
     classes = told or max(2, n if labels is None else len(np.unique(as_array(labels))))
-    rho, deciding = _mean_cosine(units), _deciding_cosine(classes)
-    p = float(chi2.sf(n * d * (units.mean(0) ** 2).sum(), d)) if rho > HALF else 1.
-    identity = _identity(units, labels)
-    lost = identity.get("identity_p", 0) > LEVEL
-    status = "fail" if lost else _status(p, rho > deciding)
-    why = f"mean cosine of two samples; from {deciding:.3f} on it would decide between {classes} classes"
-    if identity: why += ("; nearest class means hit {nearest_mean_raw:.3f}, centred "
-                         "{nearest_mean_centred:.3f}").format(**identity)
-    return _found("EMB01", status, "lost" * lost, statistic=rho, threshold=HALF, p=p, evidence={
-        "why": why, "deciding": deciding, "effective_rank": _rank(units), **identity,
-        **_matched(units, other)})
+    mean, draw = _mean(units, shape), stream(seed, "EMB01")
+    rho, along = _mean_cosine(mean, n), n * len(mean) * (mean ** 2).sum()
+    p = float(chi2.sf(along, len(mean))) if rho > HALF else 1.
+    return _shared(rho, p, classes, n, _identity(units, shape, labels, draw), {
+        "effective_rank": _rank(units(_some(n, _ENOUGH, draw))), **_matched(embeddings, other_embeddings)})
 
-# %% ../../nbs/arcface/05_checks.ipynb #60eb8f90
+
+def _shared(rho, p, classes, n, identity, further) -> Finding:
+    "The finding about the mean cosine, and about what the embeddings tell of the identity."
+    deciding, lost = _deciding_cosine(classes), identity.get("identity_p", 0) > LEVEL
+    why = f"mean cosine of two samples; from {deciding:.3f} on it would decide between {classes} classes"
+    if identity:
+        why += ("; nearest class means hit {nearest_mean_raw:.3f}, centred {nearest_mean_centred:.3f}"
+                .format(**identity) + _of(identity["judged"], n))
+    return adviser.found("EMB01", "fail" if lost else status_of(p, rho > deciding), "lost" * lost, statistic=rho,
+                         threshold=HALF, p=p, evidence={"why": why, "deciding": deciding, **identity, **further})
+
+# %% ../../nbs/arcface/05_checks.ipynb #79e2feee
 @check("HEAD01", "arcface")
 def low_scale(
     config=None,     # n_classes, scale, margin, temperature
@@ -460,40 +544,67 @@ def low_scale(
     from mlfixes.arcface.margins import max_probability, min_loss, scale_bound
     scale, classes = _setting(config, head, "scale"), _classes(config, head, n_classes)
     if scale is None or classes is None:
-        return _lacks("HEAD01", "needs a `config` or `head` with scale and n_classes")
+        return adviser.lacks("HEAD01", "needs a `config` or `head` with scale and n_classes")
     margin, temperature = (float(as_array(_setting(config, head, name, usual)))
                            for name, usual in (("margin", 0.), ("temperature", 1.)))
     scale = float(as_array(scale))
     bound, best = scale_bound(classes, margin=margin), max_probability(classes, scale, margin, temperature)
     status = "ok" if scale / temperature >= bound else "fail" if best < HALF else "warn"
     why = f"scale over temperature; a perfect head gives the right of {classes} classes {best:.4f} at most"
-    return _found("HEAD01", status, statistic=scale / temperature, threshold=bound, evidence={
+    return adviser.found("HEAD01", status, statistic=scale / temperature, threshold=bound, evidence={
         "why": why, "max_probability": best, "min_loss": min_loss(classes, scale, margin, temperature)})
 
-# %% ../../nbs/arcface/05_checks.ipynb #07061cd3
-def _follows(scored: np.ndarray, clean: np.ndarray, others: np.ndarray) -> tuple[float, float]:
-    "The factor between clean and scored logits of `others`, and the share of the squares that it explains."
-    x, y = clean[others].astype(float), scored[others].astype(float)
-    factor = float(x @ y / max(x @ x, 1e-300))
-    return factor, 1 - float(((y - factor * x) ** 2).sum() / max(y @ y, 1e-300))
+# %% ../../nbs/arcface/05_checks.ipynb #74a7c0eb
+_ULP = {"float16": 2. ** -11, "bfloat16": 2. ** -8}   # distance of the numbers just below 1
+
+@dataclass(frozen=True)
+class _Two:
+    "What was scored, beside clean logits of the same samples."
+    own: np.ndarray      # [2, n] logits of the labels, 0 where a label names no class
+    places: np.ndarray   # [2, n] of the labels, 0 the first
+    sums: np.ndarray     # [3] over all others: scored squared, scored times clean, clean squared
+    largest: float       # clean logit, in size
+    classes: int         # C
+
+    def hits(self) -> dict[int, np.ndarray]:
+        "k -> whether the label is among the top k, [2, n]."
+        return {k: self.places < k for k in _KS if k < self.classes}
 
 
-def _signs_of_margin(scored, clean, labels) -> dict[str, float] | None:
+def _beside(scored: np.ndarray, clean: np.ndarray, labels: np.ndarray) -> tuple:
+    "The first four fields of `_Two` for a block of samples."
+    (a, here), (b, there) = _own(scored, labels), _own(clean, labels)
+    sums = [np.vdot(scored, scored) - a @ a, np.vdot(scored, clean) - a @ b, np.vdot(clean, clean) - b @ b]
+    return (a, b), (here, there), sums, abs(clean).max()
+
+
+def _two(scored: np.ndarray, clean: Callable, labels: np.ndarray, rows: np.ndarray) -> _Two:
+    "Scored and clean logits of some rows, compared block by block."
+    some = (rows[block] for block in _blocks(len(rows), scored.shape[1]))
+    own, places, sums, largest = zip(*(_beside(scored[part], clean(part), labels[part]) for part in some))
+    return _Two(np.concatenate(own, axis=1), np.concatenate(places, axis=1), np.sum(sums, axis=0, dtype=float),
+                float(max(largest)), scored.shape[1])
+
+
+def _follows(sums) -> tuple[float, float]:
+    "The factor between clean and scored logits, and the share of the squares that it explains."
+    ss, sc, cc = sums
+    factor = float(sc / max(cc, 1e-300))
+    return factor, factor * float(sc / max(ss, 1e-300))
+
+
+def _signs_of_margin(two: _Two) -> dict[str, float] | None:
     "p of every sign that the scored logits are lowered at the label; None where they are of another head."
-    rows = np.flatnonzero((labels >= 0) & (labels < clean.shape[1]))
-    others = np.ones(clean.shape, bool)
-    others[rows, labels[rows]] = False
-    factor, explained = _follows(scored, clean, others)
+    factor, explained = _follows(two.sums)
     if factor <= 0 or explained < HALF: return None
-    drop = (clean - scored / factor)[rows, labels[rows]]
-    drop[abs(drop) <= 2 ** -8 * abs(clean).max()] = 0      # within rounding of bfloat16
+    drop = two.own[1] - two.own[0] / factor
+    drop[abs(drop) <= _ULP["bfloat16"] * two.largest] = 0      # within rounding
     signs = {"true class lowered": _lost(int((drop > 0).sum()), int((drop < 0).sum()))}
-    for k in (k for k in _KS if k < clean.shape[1]):
-        before, after = _hit(clean, labels, k), _hit(scored, labels, k)
+    for k, (after, before) in two.hits().items():
         signs[f"top-{k}"] = _lost(int((before & ~after).sum()), int((after & ~before).sum()))
     return signs
 
-# %% ../../nbs/arcface/05_checks.ipynb #74a7c0eb
+# %% ../../nbs/arcface/05_checks.ipynb #4e64e4f0
 @check("HEAD02", "arcface", needs=("labels", "logits"))
 def margin_metric(
     labels,              # [n]
@@ -502,60 +613,64 @@ def margin_metric(
     head=None,           # module or [C, d]
     margin_logits=None,  # [n, C] what the loss is computed from
     reported=None,       # k -> top-k accuracy as the run reported it
+    seed: int = 0,       # draws the rows whose clean logits are computed, where all would be too many
 ) -> Finding:
     "Whether accuracy is computed from logits with the margin."
     scored = _scores(logits, None)
-    labels = _labels(labels, len(scored))
-    if embeddings is not None and head is not None:
-        return _scored_with_margin(scored, _clean(embeddings, head, scored.shape), labels)
-    if margin_logits is None: return _lacks("HEAD02", "needs `embeddings` and `head`, or `margin_logits`")
-    margin = as_numbers(margin_logits, "margin_logits", scored.shape)
-    if np.array_equal(margin, scored):
-        return _lacks("HEAD02", "`logits` are `margin_logits`; give `embeddings` and `head` for clean ones")
-    n, told = len(labels), _reported(reported, *scored.shape)
-    if not told: return _lacks("HEAD02", "needs `reported` to say which of the two logits were scored")
-    k = max(told)
-    clean, lowered = (int(_hit(scores, labels, k).sum()) for scores in (scored, margin))
-    if abs(told[k] - lowered) < abs(told[k] - clean): return _scored_with_margin(margin, scored, labels)
-    why = f"top-{k} accuracy as reported, {told[k] / n:.4g}, is that of logits without a margin"
-    return _found("HEAD02", "ok", statistic=told[k] / n, threshold=clean / n, evidence={"why": why})
+    labels, told = _labels(labels, len(scored)), _reported(reported, scored.shape[1])
+    found = _by_report(scored, margin_logits, labels, told)
+    if found.status in ("fail", "warn") or embeddings is None or head is None: return found
+    clean, rows = _clean(embeddings, head, scored.shape), _some(len(labels), _ENOUGH, stream(seed, "HEAD02"))
+    return _scored_with_margin(_two(scored, clean, labels, rows), len(labels))
 
 
-def _clean(embeddings, head, shape) -> np.ndarray:
-    "Cosines of the embeddings with the classes, [n, C], behind the head's neck."
-    weight, emb = _weight(head), _necked(embeddings, head)
-    if (len(emb), len(weight)) != shape or emb.shape[1] != weight.shape[1]:
-        raise ValueError(f"embeddings {list(emb.shape)} and head {list(weight.shape)} do not give logits "
+def _by_report(logits, margin_logits, labels, told) -> Finding:
+    "The finding of which of two sets of logits the reported accuracy is, where both are there."
+    if margin_logits is None: return adviser.lacks("HEAD02", "needs `embeddings` and `head`, or `margin_logits`")
+    margin, n = as_numbers(margin_logits, "margin_logits", logits.shape), len(labels)
+    if all(np.array_equal(margin[rows], logits[rows]) for rows in _blocks(*logits.shape)):
+        return adviser.lacks("HEAD02", "`logits` are `margin_logits`; give `embeddings` and `head` for clean ones")
+    if not told: return adviser.lacks("HEAD02", "needs `reported` to say which of the two logits were scored")
+    two, k = _two(margin, lambda rows: logits[rows], labels, np.arange(n)), max(told)
+    lowered, clean = (two.places < k).mean(1)
+    if abs(told[k] - lowered) < abs(told[k] - clean): return _scored_with_margin(two, n)
+    why = f"top-{k} accuracy as reported is that of logits without a margin"
+    return adviser.found("HEAD02", "ok", statistic=told[k], threshold=clean, evidence={"why": why})
+
+
+def _clean(embeddings, head, shape) -> Callable:
+    "Rows -> cosines of their embeddings with the classes, [m, C], behind the head's neck."
+    weight, ((n, d), units) = _weight(head), _directions(embeddings, head)
+    if (n, len(weight)) != shape or d != weight.shape[1]:
+        raise ValueError(f"embeddings {[n, d]} and head {list(weight.shape)} do not give logits "
                          f"{list(shape)}; expected [n, d] and [C, d] for [n, C]")
-    return _units(emb, "embeddings") @ _units(weight, "head").T
+    columns = _units(weight, "head").T.astype(np.float32)
+    return lambda rows: units(rows).astype(np.float32) @ columns
 
 
-def _scored_with_margin(scored, clean, labels) -> Finding:
+def _scored_with_margin(two: _Two, n: int) -> Finding:
     "The finding about scored logits whose clean version is known."
-    n = len(labels)
-    if n < _SIGNS_NEEDED: return _lacks("HEAD02", f"{n} samples are too few to tell the two", _SIGNS_NEEDED)
-    if not (signs := _signs_of_margin(scored, clean, labels)):
-        return _lacks("HEAD02", "`logits` are not those of the embeddings and the head, nor in their order")
-    p, ks = min(1., len(signs) * min(signs.values())), [k for k in _KS if k < clean.shape[1]]
-    two = {"scored": scored, "clean": clean}
-    hits = {k: {name: int(_hit(two[name], labels, k).sum()) for name in two} for k in ks}
-    k = min(ks, key=lambda k: hits[k]["scored"] / max(1, hits[k]["clean"]))
+    judged = two.own.shape[1]
+    if n < _SIGNS_NEEDED:
+        return adviser.lacks("HEAD02", f"{n} samples are too few to tell the two", _SIGNS_NEEDED)
+    if not (signs := _signs_of_margin(two)):
+        return adviser.lacks("HEAD02", "`logits` are not those of the embeddings and the head, nor in their order")
+    p = min(1., len(signs) * min(signs.values()))
+    hits = {k: dict(zip(("scored", "clean"), two_hits.sum(1).tolist())) for k, two_hits in two.hits().items()}
+    k = min(hits, key=lambda k: hits[k]["scored"] / max(1, hits[k]["clean"]))
     got, had = hits[k].values()
-    why = f"top-{k} accuracy as scored; without a margin it is {had / n:.4g}"
-    return _found("HEAD02", _status(p, got < HALF * had), statistic=got / n, threshold=had / n, p=p,
-                  evidence={"why": why, "signs": signs, "hits": hits})
+    why = f"top-{k} accuracy as scored; without a margin it is {had / judged:.4g}{_of(judged, n)}"
+    return adviser.found("HEAD02", status_of(p, got < HALF * had), statistic=got / judged, threshold=had / judged,
+                         p=p, evidence={"why": why, "signs": signs, "hits": hits})
 
 # %% ../../nbs/arcface/05_checks.ipynb #3d1ec984
-_ULP = {"float16": 2. ** -11, "bfloat16": 2. ** -8}   # distance of the numbers just below 1
-_MEASURED = 4000                                      # samples whose predictions are rounded
-
-
 def _dtype(name) -> str:
-    "'float16', 'bfloat16' or 'float32', of a name or type."
+    "'float16', 'bfloat16', 'float32' or 'float64', of a name or type."
     text = str(name).removeprefix("torch.").replace("<class 'numpy.", "").removesuffix("'>")
-    known = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "float": "float32", "fp32": "float32"}
-    if (text := known.get(text, text)) in (*_ULP, "float32"): return text
-    raise ValueError(f"dtype is {name!r}; expected bfloat16, float16 or float32")
+    known = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "float": "float32", "fp32": "float32",
+             "double": "float64", "fp64": "float64"}
+    if (text := known.get(text, text)) in (*_ULP, "float32", "float64"): return text
+    raise ValueError(f"dtype is {name!r}; expected bfloat16, float16, float32 or float64")
 
 
 def _rounded(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -568,9 +683,13 @@ def _rounded(values: np.ndarray, dtype: str) -> np.ndarray:
 
 def _flips(emb: np.ndarray, weight: np.ndarray, dtype: str) -> np.ndarray:
     "Whether rounding changes the nearest class, [n]."
-    emb, weight = _units(emb, "embeddings").astype(np.float32), _units(weight, "head").astype(np.float32)
-    low = _rounded(_rounded(emb, dtype) @ _rounded(weight, dtype).T, dtype)
-    return low.argmax(1) != (emb @ weight.T).argmax(1)
+    columns = _units(weight, "head").astype(np.float32).T
+    low = _rounded(columns, dtype)
+
+    def flip(rows):
+        units = _units(rows, "embeddings").astype(np.float32)
+        return _rounded(_rounded(units, dtype) @ low, dtype).argmax(1) != (units @ columns).argmax(1)
+    return np.concatenate([flip(emb[rows]) for rows in _blocks(len(emb), max(weight.shape))])
 
 # %% ../../nbs/arcface/05_checks.ipynb #ffb1947d
 @check("HEAD03", "arcface", needs=("embeddings", "head", "dtype"))
@@ -581,34 +700,35 @@ def low_precision(
     seed: int = 0,   # draws the samples that are measured, where all would be too many
 ) -> Finding:
     "Whether rounding changes predictions, more than near ties explain."
-    dtype, emb = _dtype(dtype), _necked(embeddings, head)
-    if dtype == "float32": return _lacks("HEAD03", "the run computes in float32, which is the reference")
-    weight, n = _weight(head, emb.shape[1]), len(emb)
+    if (dtype := _dtype(dtype)) not in _ULP:
+        return adviser.lacks("HEAD03", f"the run computes in {dtype}; rounding is held against float32")
+    (n, d), units = _directions(embeddings, head)
+    weight = _units(_weight(head, d), "head").astype(np.float32)
     if n < _SIGNS_NEEDED:
-        return _lacks("HEAD03", f"{n} samples are too few to tell flips from ties", _SIGNS_NEEDED)
-    if n > _MEASURED: emb = emb[stream(seed, "HEAD03").choice(n, _MEASURED, replace=False)]
-    units = _units(emb, "embeddings")
-    ties = _flips(*_without_means(units, _units(weight, "head")), dtype)
-    return _flipped(_flips(emb, weight, dtype), ties, dtype, _mean_cosine(units))
+        return adviser.lacks("HEAD03", f"{n} samples are too few to tell flips from ties", _SIGNS_NEEDED)
+    emb = units(_some(n, _ENOUGH, stream(seed, "HEAD03"))).astype(np.float32)
+    ties = _flips(*_without_means(emb, weight), dtype)
+    rho = _mean_cosine(emb.mean(0, dtype=float), len(emb))
+    return _flipped(_flips(emb, weight, dtype), ties, dtype, rho, n)
 
 
-def _flipped(flips, ties, dtype, rho) -> Finding:
+def _flipped(flips, ties, dtype, rho, of) -> Finding:
     "The finding about predictions that rounding flips, with and without the common means."
     from scipy.stats import binom
     n, worse, better = len(flips), int((flips & ~ties).sum()), int((ties & ~flips).sum())
     limit = (flips & ties).sum() + binom.isf(LEVEL, worse + better, .5) if worse + better else 0
     p = _lost(worse, better)
     why = (f"share of the predictions that {dtype} changes; {ties.mean():.3f} with the common means "
-           f"taken away. 1 - rho is {(1 - rho) / _ULP[dtype]:.3g} steps of the type")
-    return _found("HEAD03", _status(p, flips.mean() > HALF), statistic=flips.mean(), threshold=limit / n, p=p,
+           f"taken away. 1 - rho is {(1 - rho) / _ULP[dtype]:.3g} steps of the type{_of(n, of)}")
+    return adviser.found("HEAD03", status_of(p, flips.mean() > HALF), statistic=flips.mean(), threshold=limit / n, p=p,
                   evidence={"why": why, "ties": ties.mean(), "rho": rho, "ulp": _ULP[dtype],
                             "measured_on": n})
 
 
 def _without_means(units, weight):
     "Embeddings and weights without their means; a row that is nothing but the mean becomes the mean."
-    centred = units - units.mean(0), weight - weight.mean(0)
-    return tuple(np.where(abs(rows).max(1, keepdims=True) > 1e-12, rows, whole)
+    centred, least = (units - units.mean(0), weight - weight.mean(0)), np.finfo(np.float32).eps
+    return tuple(np.where(abs(rows).max(1, keepdims=True) > least, rows, whole)
                  for rows, whole in zip(centred, (units, weight)))
 
 # %% ../../nbs/arcface/05_checks.ipynb #65db1104
@@ -648,7 +768,7 @@ def _rates(optimizer) -> dict[int, tuple[float, float]]:
     return {_key(one): (float(group.get("lr", 1)), float(group.get("initial_lr", group.get("lr", 1))))
             for group in groups for one in group["params"]}
 
-# %% ../../nbs/arcface/05_checks.ipynb #243b2ccb
+# %% ../../nbs/arcface/05_checks.ipynb #fba27022
 def _stuck(parameters: dict, rates: dict) -> dict[str, list[str]]:
     "Names of the parameters that cannot move, by reason."
     def names(stuck): return [name for name, one in parameters.items() if stuck(one, rates.get(_key(one)))]
@@ -667,7 +787,7 @@ def left_out(
     "Whether the optimiser leaves parameters of the head where they are."
     own, all_ = _parameters(head), _parameters(model)
     must = own or _moving(all_)
-    if not must: return _lacks("HEAD04", "needs a `model` or `head` with parameters that take gradients")
+    if not must: return adviser.lacks("HEAD04", "needs a `model` or `head` with parameters that take gradients")
     rates, keys = _rates(optimizer), {_key(one) for one in must.values()}
     others = _moving({name: one for name, one in all_.items() if _key(one) not in keys})
     stuck, left = _stuck(must, rates), _stuck(others, rates)
@@ -676,30 +796,33 @@ def left_out(
     status = "fail" if bad else "warn" if later or left["in no group"] else "ok"
     told = [f"{', '.join(names[:3])}{' ...' * (len(names) > 3)} {reason}" for reason, names in
             [*stuck.items(), ("with rate 0 for now", later), ("in no group", left["in no group"])] if names]
-    return _found("HEAD04", status, statistic=len(bad), threshold=0, evidence={
+    return adviser.found("HEAD04", status, statistic=len(bad), threshold=0, evidence={
         "why": f"of {len(must)} parameters do not move" + "".join(f"; {text}" for text in told),
         **stuck, "rate 0 for now": later, "others in no group": left["in no group"]})
 
-# %% ../../nbs/arcface/05_checks.ipynb #5fc297c7
-def _direction(emb: np.ndarray, weight: np.ndarray, labels: np.ndarray,
+# %% ../../nbs/arcface/05_checks.ipynb #07061cd3
+_ORDERS_NEEDED = next(c for c in count(1) if factorial(c) * LEVEL > 1)   # classes with orders enough
+
+
+def _direction(units: Callable, weight: np.ndarray, labels: np.ndarray,
                generator: np.random.Generator) -> tuple[float, float] | None:
-    "Mean cosine with the own class and what a random head may have; None for fewer than 5 classes."
-    present, codes = np.unique(labels, return_inverse=True)
-    if len(present) < 5: return None         # 5! > 1 / LEVEL: fewer classes have too few orders
-    cos = _sums(_units(emb, "embeddings") / len(codes), codes) @ _units(weight[present], "head").T
-    order = np.arange(len(cos))
+    "Mean cosine with the own class and what a random head may have; None for too few classes."
+    present, codes = _codes(labels, 1, generator)
+    if len(present) < _ORDERS_NEEDED: return None
+    means = _sums(units, codes, weight.shape[1]) / (codes >= 0).sum()
+    cos, order = means @ _units(weight[present], "head").T, np.arange(len(present))
     null = np.array([cos[order, generator.permutation(order)].sum() for _ in range(DRAWS)])
     return float(cos.trace()), critical(null, LEVEL)
 
 
 def _loss_limit(losses: np.ndarray, untrained: float) -> tuple[float, float]:
-    "Mean of the last fifth, and the mean below which it would be less than that of an untrained head."
+    "Mean of the last half, and the mean below which it would be less than that of an untrained head."
     from scipy.stats import t
-    tail = losses[-(len(losses) // 5):]
+    tail = losses[ceil(HALF * len(losses)):]
     noise = t.isf(LEVEL, len(tail) - 1) * tail.std(ddof=1) / len(tail) ** .5
     return float(tail.mean()), untrained - float(noise)
 
-# %% ../../nbs/arcface/05_checks.ipynb #fba27022
+# %% ../../nbs/arcface/05_checks.ipynb #c72c3734
 @check("HEAD05", "arcface")
 def not_learning(
     head=None,         # module or [C, d]
@@ -714,30 +837,29 @@ def not_learning(
     signs = {"direction": _has_direction(head, embeddings, labels, stream(seed, "HEAD05")),
              "loss": _has_fallen(losses, config, head), "movement": _has_moved(head, head_before)}
     signs = {name: sign for name, sign in signs.items() if sign}
-    if not signs: return _lacks("HEAD05", _WANTED, 5 * _TAIL if losses is not None else None)
+    if not signs: return adviser.lacks("HEAD05", _WANTED, 2 * _SIGNS_NEEDED if losses is not None else None)
     bad = [name for name, (value, limit, learned) in signs.items() if not learned]
     name = (bad or list(signs))[0]
     value, limit, _ = signs[name]
     why = f"{_MEANS[name]}; {' and '.join(bad) or 'nothing'} like that of a head that has learned nothing"
-    return _found("HEAD05", "fail" if bad else "ok", statistic=value, threshold=limit, evidence={
+    return adviser.found("HEAD05", "fail" if bad else "ok", statistic=value, threshold=limit, evidence={
         "why": why, **{name: {"value": value, "limit": limit, "learned": learned}
                        for name, (value, limit, learned) in signs.items()}})
 
 
-_TAIL = 5   # losses in the last fifth, at least
-_MEANS = {"direction": "mean cosine with the own class", "loss": "mean loss of the last fifth",
+_MEANS = {"direction": "mean cosine with the own class", "loss": "mean loss of the last half",
           "movement": "relative change of the weights"}
-_WANTED = ("needs a `head` with `embeddings` and `labels` of 5 classes, or with `head_before`; "
-           "or `losses` (25 or more) with scale and n_classes in `config`")
+_WANTED = (f"needs a `head` with `embeddings` and `labels` of {_ORDERS_NEEDED} classes, or with `head_before`; "
+           f"or `losses` ({2 * _SIGNS_NEEDED} or more) with scale and n_classes in `config`")
 
 
 def _has_direction(head, embeddings, labels, generator):
     "(mean cosine with the own class, its limit, whether it is above), or None if this cannot be seen."
     if head is None or embeddings is None or labels is None: return None
-    emb = _necked(embeddings, head)
-    weight, labels = _weight(head, emb.shape[1]), _labels(labels, len(emb))
-    there = (labels >= 0) & (labels < len(weight))
-    found = _direction(emb[there], weight, labels[there], generator) if there.any() else None
+    (n, d), units = _directions(embeddings, head)
+    weight, labels = _weight(head, d), _labels(labels, n)
+    there = np.flatnonzero((labels >= 0) & (labels < len(weight)))
+    found = _direction(lambda rows: units(there[rows]), weight, labels[there], generator) if len(there) else None
     return found and (*found, found[0] > found[1])
 
 
@@ -747,7 +869,7 @@ def _has_fallen(losses, config, head):
     scale, classes = _setting(config, head, "scale"), _classes(config, head)
     if losses is None or scale is None or classes is None: return None
     losses = as_numbers(losses, "losses", (None,))
-    if len(losses) < 5 * _TAIL: return None
+    if len(losses) < 2 * _SIGNS_NEEDED: return None
     margin, temperature = (float(as_array(_setting(config, head, name, usual)))
                            for name, usual in (("margin", 0.), ("temperature", 1.)))
     value, limit = _loss_limit(losses, untrained_loss(classes, float(as_array(scale)), margin, temperature))
@@ -759,13 +881,11 @@ def _has_moved(head, before):
     if head is None or before is None: return None
     after = _weight(head)
     before = as_numbers(getattr(before, "weight", before), "head_before", after.shape).astype(float)
-    value, limit = np.linalg.norm(after - before) / max(np.linalg.norm(before), 1e-300), 2. ** -23
-    return float(value), limit, bool(value > limit)
+    value = float(np.linalg.norm(after - before) / max(np.linalg.norm(before), 1e-300))
+    limit = float(np.finfo(np.float32).eps)
+    return value, limit, value > limit
 
-# %% ../../nbs/arcface/05_checks.ipynb #aa5fd5ac
-_RENUMBERED = 2000   # classes among which a renumbering is sought; more would take minutes
-
-
+# %% ../../nbs/arcface/05_checks.ipynb #d73a23d0
 def _renumber(predicted: np.ndarray, labels: np.ndarray) -> dict[int, int]:
     "Predicted class -> label, one to one, so that most samples agree."
     from scipy.optimize import linear_sum_assignment
@@ -787,8 +907,7 @@ def _halves(labels: np.ndarray, generator) -> np.ndarray:
 
 def _renumbered(predicted, labels, generator) -> dict[str, Any]:
     "How the second half fares as numbered, and as the first half would renumber it; a common offset if any."
-    some = generator.permutation(np.unique(labels))[:_RENUMBERED]
-    kept = np.isin(labels, some)
+    kept = _codes(labels, 1, generator)[1] >= 0
     predicted, labels = predicted[kept], labels[kept]
     first = _halves(labels, generator)
     mapping = _renumber(predicted[first], labels[first])
@@ -799,7 +918,7 @@ def _renumbered(predicted, labels, generator) -> dict[str, Any]:
             "as_numbered": before.mean(), "renumbered": after.mean(), "n": len(truth),
             "offset": int(steps[counts.argmax()]) if counts.max() > HALF * counts.sum() else None}
 
-# %% ../../nbs/arcface/05_checks.ipynb #21beea04
+# %% ../../nbs/arcface/05_checks.ipynb #7d91f91c
 @check("DATA01", "arcface", needs=("labels",))
 def label_mismatch(
     labels,            # [n]
@@ -813,16 +932,16 @@ def label_mismatch(
     scores = _scores(logits, probs)
     classes = _classes(None, None, n_classes) if scores is None else scores.shape[1]
     if classes is None and train_labels is None:
-        return _lacks("DATA01", "needs `logits`, `probs`, `n_classes` or `train_labels` beside `labels`")
+        return adviser.lacks("DATA01", "needs `logits`, `probs`, `n_classes` or `train_labels` beside `labels`")
     labels = _labels(labels, None if scores is None else len(scores))
     if classes and (found := _outside(labels, classes)): return found
     unseen = None if train_labels is None else _unseen(labels, _labels(train_labels, name="train_labels"))
     if unseen is not None and unseen.status != "ok": return unseen
     if scores is not None and len(labels) >= 2 * _SIGNS_NEEDED:
-        return _of_renumbering(**_renumbered(_top(scores, 1)[:, 0], labels, stream(seed, "DATA01")))
+        return _of_renumbering(**_renumbered(_best(scores), labels, stream(seed, "DATA01")))
     if unseen is not None: return unseen
-    if scores is None: return _found("DATA01", "ok", statistic=0., threshold=0., evidence={"why": _INSIDE})
-    return _lacks("DATA01", f"{len(labels)} samples are too few to find another numbering", 2 * _SIGNS_NEEDED)
+    if scores is None: return adviser.found("DATA01", "ok", statistic=0., threshold=0., evidence={"why": _INSIDE})
+    return adviser.lacks("DATA01", f"{len(labels)} samples are too few to find another numbering", 2 * _SIGNS_NEEDED)
 
 
 _INSIDE = "of the labels name no column; give `logits` to see whether the others name the right one"
@@ -833,7 +952,7 @@ def _outside(labels, classes) -> Finding | None:
     bad = (labels < 0) | (labels >= classes)
     if not bad.any(): return None
     why = f"of the labels are outside 0 to {classes - 1}; they hold {labels.min()} to {labels.max()}"
-    return _found("DATA01", "fail", "outside", statistic=bad.mean(), threshold=0., evidence={"why": why})
+    return adviser.found("DATA01", "fail", "outside", statistic=bad.mean(), threshold=0., evidence={"why": why})
 
 
 def _unseen(labels, train_labels) -> Finding:
@@ -841,22 +960,30 @@ def _unseen(labels, train_labels) -> Finding:
     bad = ~np.isin(labels, train_labels)
     status = "ok" if not bad.any() else "fail" if bad.mean() > HALF else "warn"
     why = f"of the samples have one of {len(np.unique(labels[bad]))} identities that were not trained on"
-    return _found("DATA01", status, "unseen", statistic=bad.mean(), threshold=0., evidence={"why": why})
+    return adviser.found("DATA01", status, "unseen", statistic=bad.mean(), threshold=0., evidence={"why": why})
 
 
 def _of_renumbering(gained, lost, as_numbered, renumbered, n, offset) -> Finding:
     "The finding about the best renumbering."
     from scipy.stats import binom
     p, changed = _lost(gained, lost), gained + lost
-    status = _status(p, as_numbered < HALF * renumbered)
+    status = status_of(p, as_numbered < HALF * renumbered)
     limit = (2 * binom.isf(LEVEL, changed, .5) - changed) / n if changed else 0.
     said = f"; the best adds {offset} to the class" if status != "ok" and offset else ""
     why = f"of the samples are won by renumbering: accuracy {renumbered:.3f}, not {as_numbered:.3f}{said}"
-    return _found("DATA01", status, "renumbered", statistic=(gained - lost) / n, threshold=limit, p=p,
+    return adviser.found("DATA01", status, "renumbered", statistic=(gained - lost) / n, threshold=limit, p=p,
                   evidence={"why": why, "as_numbered": as_numbered, "renumbered": renumbered,
                             "offset": offset})
 
-# %% ../../nbs/arcface/05_checks.ipynb #d73a23d0
+# %% ../../nbs/arcface/05_checks.ipynb #a1b6de54
+def findings_on(
+    arm: str = "",   # name that the evidence starts with, if any
+    **inputs,        # arrays by the names of the table above
+) -> Diagnosis:
+    "What all checks of the family find; a `TypeError` for inputs that none of them takes."
+    return family_findings("arcface", arm, **inputs)
+
+
 def diagnose(
     study,       # of the arcface task
     *arms: str,  # that its profile runs, on fixed embeddings
@@ -866,15 +993,8 @@ def diagnose(
 
 
 def _of_arm(study, arm):
-    "Yields the findings on one arm, which its evidence names."
+    "The findings on one arm, which their evidence names."
     from mlfixes.arcface.training import arrays
     run = study.first(arm)
-    given = arrays(study.arms()[arm], run.seed)
-    reported = {k: run.result.metrics[f"margin_top{k}"] / 100 for k in (1, 5)}
-    logits, labels, head, emb = (given[name] for name in ("logits", "labels", "head", "embeddings"))
-    for finding in (class_collapse(logits, labels=labels), below_chance(labels, logits, reported=reported),
-                    anisotropy(emb, labels, head), low_scale(given["config"]),
-                    margin_metric(labels, logits, margin_logits=given["margin_logits"], reported=reported),
-                    low_precision(emb, head, "bfloat16"),
-                    label_mismatch(labels, logits, train_labels=given["train_labels"])):
-        yield named(finding, arm)
+    reported = {k: run.result.metrics[f"margin_top{k}"] / 100 for k in _KS}
+    return findings_on(arm, dtype="bfloat16", reported=reported, **arrays(study.arms()[arm], run.seed))

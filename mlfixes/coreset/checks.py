@@ -5,62 +5,54 @@
 # %% ../../nbs/coreset/07_checks.ipynb #1cd0fcf2
 from __future__ import annotations
 
-from math import ceil, erfc, log, sqrt
+from bisect import bisect_left
+from math import ceil, comb, erfc, log, log2, sqrt
 from statistics import NormalDist
 
 import numpy as np
 
-from ..doctor.findings import (Diagnosis, Finding, as_array, as_numbers, check, critical, named,
-                                     not_applicable, p_value)
+from ..doctor.findings import (DRAWS, HALF, LEVEL, Advice, Adviser, Diagnosis, Finding, as_array,
+                                     as_numbers, check, critical, family_findings, named, p_value, status_of)
 from .data import split, stream
 from .scoring import gradient_features
 
 # %% auto #0
-__all__ = ['LEVEL', 'DRAWS', 'HALF', 'fixed_reference', 'stale_subset', 'class_shift', 'mislabelled_share', 'coverage',
-           'gradient_match', 'weight_waste', 'random_in_disguise', 'diagnose', 'class_picks']
-
-# %% ../../nbs/coreset/07_checks.ipynb #c4f75f15
-LEVEL = .01   # of each check: the share of random subsets that it may call bad
-DRAWS = 199   # random subsets behind a simulated null; (DRAWS + 1) * LEVEL is whole, so the level is exact
-HALF = .5     # a subset worth less than this share of its points fails
+__all__ = ['adviser', 'fixed_reference', 'stale_subset', 'class_shift', 'mislabelled_share', 'coverage', 'gradient_match',
+           'weight_waste', 'random_in_disguise', 'worse_than_random', 'findings_on', 'diagnose', 'class_picks']
 
 # %% ../../nbs/coreset/07_checks.ipynb #0ab2e8da
-_ADVICE = {   # code: cause, remedy, claim that proves the remedy
-    "SEL01": ("The selector is compared with random subsets that are hardly ever drawn anew, a far weaker "
-              "opponent than random subsets drawn every epoch.",
-              "Draw the random reference anew every epoch before saying that it is beaten.",
-              "random-renewed"),
-    "SEL02": ("The subset crowds into a part of the pool, as the head of a ranking does.",
-              "Choose for diversity within a longer list, in place of cutting a ranking short.",
-              "stage2-magnitude"),
-    "SEL03": ("The selection prefers some classes; nothing in it keeps their shares.",
-              "Select class by class with fixed quotas, or say in `balance` which shares are wanted.", None),
-    "SEL04": ("Nothing tells the choice from chance: the scores may not reach the selection, or the "
-              "candidates are so few that chance decides.",
-              "Check what the selector ranks by and how many candidates it sees; "
-              "if random is meant, call it random.", None),
-    "SEL05": ("Wrong labels look like hard, informative points, and the selection hunts those.",
-              "Screen out points whose label the model has contradicted for long, "
-              "before ranking the rest.", "won-noise-10-equal-steps"),
-    "SEL06": ("The chosen points pull the model elsewhere than the pool does, "
-              "as hard points and wrong labels do.",
-              "Weight each point by the number of points it stands for, "
-              "or choose more of the pool at random.", None),
-    "SEL07": ("A few points carry most of the weight, so the subset has the variance of a much smaller one.",
-              "Use uniform weights, cap them, or sample by them and weight the sample evenly.", None),
-    "SEL08": ("The subset is renewed too rarely, or its successors hold the same points again.",
-              "Select more often; every few epochs is cheap beside training.", "refresh")}
-
-
-def _found(code, status, cause="", **fields) -> Finding:
-    "The finding with the advice for its code where something is wrong."
-    if status == "ok": return Finding(code, "coreset", status, **fields)
-    usual, remedy, claim = _ADVICE[code]
-    return Finding(code, "coreset", status, cause=cause or usual, remedy=remedy,
-                   claim=claim and f"coreset/{claim}", **fields)
-
-
-def _lacks(code, why, needed=None) -> Finding: return not_applicable(code, "coreset", why, needed)
+adviser = Adviser("coreset", {
+    "SEL01": Advice("The selector is compared with random subsets that are hardly ever drawn anew, a far weaker "
+                    "opponent than random subsets drawn every epoch.",
+                    "Draw the random reference anew every epoch before saying that it is beaten.",
+                    "random-renewed"),
+    "SEL02": Advice("The subset crowds into a part of the pool, as the head of a ranking does.",
+                    "Choose for diversity within a longer list, in place of cutting a ranking short.",
+                    "stage2-magnitude"),
+    "SEL03": Advice("The selection prefers some classes; nothing in it keeps their shares.",
+                    "Select class by class with fixed quotas, or say in `class_balance` which shares are wanted."),
+    "SEL04": Advice("Nothing tells the choice from chance: the scores may not reach the selection, or the "
+                    "candidates are so few that chance decides.",
+                    "Check what the selector ranks by and how many candidates it sees; "
+                    "if random is meant, call it random."),
+    "SEL05": Advice("Wrong labels look like hard, informative points, and the selection hunts those.",
+                    "Screen out points whose label the model has contradicted for long, "
+                    "before ranking the rest.", "won-noise-10-equal-steps"),
+    "SEL06": Advice("The chosen points pull the model elsewhere than the pool does, "
+                    "as hard points and wrong labels do.",
+                    "Weight each point by the number of points it stands for, "
+                    "or choose more of the pool at random."),
+    "SEL06 length": Advice("The mean gradient points as the pool's does but is longer or shorter, "
+                           "as with another learning rate.",
+                           "Divide the learning rate by the ratio of the lengths, unless the change is meant."),
+    "SEL07": Advice("A few points carry most of the weight, so the subset has the variance of a much smaller one.",
+                    "Use uniform weights, cap them, or sample by them and weight the sample evenly."),
+    "SEL08": Advice("The subset is renewed too rarely, or its successors hold the same points again.",
+                    "Select more often; every few epochs is cheap beside training.", "refresh"),
+    "SEL09": Advice("The selection loses what a random subset keeps: cover, classes, right labels or fresh points "
+                    "(the other findings say which).",
+                    "Train on random subsets, drawn anew every epoch, until a selection is shown to beat them.",
+                    "lost-to-random-epoch")})
 
 # %% ../../nbs/coreset/07_checks.ipynb #99b6c981
 def _of_pool(values, name: str, *shape: int | None) -> np.ndarray:
@@ -83,29 +75,36 @@ def _positions(values, name: str, n: int) -> np.ndarray:
     if array.min() < 0 or array.max() >= n:
         raise ValueError(f"{name} holds {array.min()} to {array.max()}; expected positions from 0 to "
                          f"{n - 1}, as pool_labels has {n} points")
-    if twice := len(array) - len(np.unique(array)):
-        raise ValueError(f"{name} holds {twice} points more than once; "
-                         "expected each once (give how often as its weight)")
     return array
 
 
-def _history(values, name: str, n: int) -> list[np.ndarray]:
-    "All subsets, oldest first; a single one makes a history of one."
+def _rows(values, name: str, n: int) -> list[np.ndarray]:
+    "All subsets as they were given, oldest first; a single one makes a history of one."
     rows = values if isinstance(values, (list, tuple)) else np.atleast_1d(as_array(values))
     nested = len(rows) and np.ndim(as_array(rows[0])) > 0
     return [_positions(row, name, n) for row in (rows if nested else [rows])]
 
 
-def _last(subset, n: int) -> np.ndarray: return _history(subset, "subset", n)[-1]
+def _history(values, name: str, n: int) -> list[np.ndarray]:
+    "The distinct points of all subsets, oldest first."
+    return [np.unique(row) for row in _rows(values, name, n)]
+
+
+def _last(subset, n: int) -> tuple[np.ndarray, str]:
+    "The distinct points of the last subset, and what is to be said of the others."
+    given = _rows(subset, "subset", n)[-1]
+    chosen = np.unique(given)
+    again = len(given) - len(chosen)
+    return chosen, f"; {again} of {len(given)} places repeat a point, which counts once" if again else ""
 
 # %% ../../nbs/coreset/07_checks.ipynb #4f678e40
 def _predictions(probs, labels: np.ndarray) -> np.ndarray:
     "[n, C] probabilities whose columns the labels name."
-    probs = _of_pool(probs, "probs", len(labels), None)
+    probs = _of_pool(probs, "pool_probs", len(labels), None)
     if probs.min() < 0 or abs(probs.sum(1) - 1).max() > .01:   # .01: room for float16
-        raise ValueError("rows of probs must be >= 0 and sum to 1; give probabilities, not logits")
+        raise ValueError("rows of pool_probs must be >= 0 and sum to 1; give probabilities, not logits")
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= probs.shape[1]:
-        raise ValueError("pool_labels must be whole numbers that name the columns of probs, "
+        raise ValueError("pool_labels must be whole numbers that name the columns of pool_probs, "
                          f"from 0 to {probs.shape[1] - 1}")
     return probs
 
@@ -135,39 +134,39 @@ def _spread(sizes: list[int], epochs: int) -> list[int]:
     return [sizes[epoch * len(sizes) // epochs] for epoch in range(epochs)]
 
 # %% ../../nbs/coreset/07_checks.ipynb #745567e0
-@check("SEL01", "coreset", needs=("reference", "pool_labels"))
+@check("SEL01", "coreset", needs=("random_subsets", "pool_labels"))
 def fixed_reference(
-    reference,       # [T, k] subsets of the random reference, one an epoch; or [k], never drawn anew
+    random_subsets,  # [T, k] subsets of the random reference, one an epoch; or [k], never drawn anew
     pool_labels,     # [n]
     epochs=None,     # that the rows lasted; one a row unless told
     seed: int = 0,   # draws the null
 ) -> Finding:
     "Whether the random reference is one fixed subset, or nearly so."
     n = len(_labels(pool_labels))
-    subsets = _history(reference, "reference", n)
+    subsets = _history(random_subsets, "random_subsets", n)
     lasted = _lasted(epochs, len(subsets))
-    if lasted < 2: return _lacks("SEL01", "one epoch cannot show a new draw; give `epochs` or a history", 2)
+    if lasted < 2: return adviser.lacks("SEL01", "one epoch cannot show a new draw; give `epochs` or a history", 2)
     seen = len(np.unique(np.concatenate(subsets)))
     null = _seen_by_random(n, _spread([*map(len, subsets)], lasted), stream(seed, "SEL01"))
-    fixed = all(set(row) == set(subsets[0]) for row in subsets)
+    fixed = all(np.array_equal(row, subsets[0]) for row in subsets)
     p, ratio = p_value(-seen, -null), seen / null.mean()
-    status = "ok" if p > LEVEL else "fail" if fixed or ratio < HALF else "warn"
-    return _found("SEL01", status, statistic=seen / n, threshold=-critical(-null, LEVEL) / n, p=p,
-                  evidence={"why": _WHY_SEEN.format(lasted, null.mean() / n), "never_drawn_anew": fixed})
+    return adviser.found("SEL01", status_of(p, fixed or ratio < HALF), statistic=seen / n, p=p,
+                         threshold=-critical(-null, LEVEL) / n,
+                         evidence={"why": _WHY_SEEN.format(lasted, null.mean() / n), "never_drawn_anew": fixed})
 
 
 _WHY_SEEN = "share of the pool seen in {} epochs; fresh random subsets see {:.3f}"
 
 # %% ../../nbs/coreset/07_checks.ipynb #91a41cfe
-def _counts(subset, picked, size, n: int) -> tuple[np.ndarray, list[int]]:
+def _counts(subset, picked, subset_size, n: int) -> tuple[np.ndarray, list[int]]:
     "How often each point was chosen, [n], and the size of every subset."
     if subset is not None:
         subsets = _history(subset, "subset", n)
         return np.bincount(np.concatenate(subsets), minlength=n), [*map(len, subsets)]
-    counts, size = _of_pool(picked, "picked", n), float(as_array(size))
+    counts, size = _of_pool(picked, "picked", n), float(as_array(subset_size))
     if size < 1 or counts.min() < 0 or (counts % 1).any() or counts.sum() % size or not counts.any():
         raise ValueError(f"picked sums to {counts.sum():g}; expected counts >= 0 that sum to a multiple of "
-                         f"size={size:g}, the points of one subset")
+                         f"subset_size={size:g}, the points of one subset")
     return counts, [int(size)] * int(counts.sum() / size)
 
 # %% ../../nbs/coreset/07_checks.ipynb #6fe71413
@@ -176,24 +175,23 @@ def stale_subset(
     pool_labels,     # [n]
     subset=None,     # [T, k] chosen positions, one row an epoch; or [k], never chosen anew
     picked=None,     # [n] how often each point was chosen, in place of `subset`
-    size=None,       # points of one subset, with `picked`
+    subset_size=None, # points of one subset, with `picked`
     epochs=None,     # that the rows lasted; one a row unless told
     seed: int = 0,   # draws the null
 ) -> Finding:
     "Whether the selection keeps training on the same few points."
     n = len(_labels(pool_labels))
-    if subset is None and (picked is None or size is None):
-        return _lacks("SEL08", "needs `subset`, or `picked` and `size`")
-    counts, sizes = _counts(subset, picked, size, n)
+    if subset is None and (picked is None or subset_size is None):
+        return adviser.lacks("SEL08", "needs `subset`, or `picked` and `subset_size`")
+    counts, sizes = _counts(subset, picked, subset_size, n)
     lasted = _lasted(epochs, len(sizes))
-    if lasted < 3: return _lacks("SEL08", f"{lasted} epochs are too few to grow stale; give three or more", 3)
+    if lasted < 3: return adviser.lacks("SEL08", f"{lasted} epochs are too few to grow stale; give three or more", 3)
     seen, sizes, draw = int((counts > 0).sum()), _spread(sizes, lasted), stream(seed, "SEL08")
     null, whole = (_seen_by_random(n, some, draw) for some in (sizes[:ceil(lasted / 2)], sizes))
     p, ratio = p_value(-seen, -null), seen / whole.mean()
-    status = "ok" if p > LEVEL else "fail" if ratio < HALF else "warn"
     why = _WHY_SEEN.format(lasted, whole.mean() / n) + f", and {null.mean() / n:.3f} in half the time"
-    return _found("SEL08", status, statistic=seen / n, threshold=-critical(-null, LEVEL) / n, p=p,
-                  evidence={"why": why, "ratio": ratio})
+    return adviser.found("SEL08", status_of(p, ratio < HALF), statistic=seen / n, p=p,
+                         threshold=-critical(-null, LEVEL) / n, evidence={"why": why, "ratio": ratio})
 
 # %% ../../nbs/coreset/07_checks.ipynb #ddab8cca
 def _wanted(balance, counts: np.ndarray, k: int) -> np.ndarray:
@@ -201,9 +199,9 @@ def _wanted(balance, counts: np.ndarray, k: int) -> np.ndarray:
     balance = str(balance) if np.ndim(balance) == 0 else balance
     names = {"proportional": counts, "equal": np.ones(len(counts)), "sqrt": np.sqrt(counts)}
     if isinstance(balance, str) and balance not in names:
-        raise ValueError(f"balance is {balance!r}; expected {', '.join(names)} or a share for each class")
-    shares = names[balance] if isinstance(balance, str) else as_numbers(balance, "balance", counts.shape)
-    if shares.min() < 0 or not shares.sum(): raise ValueError("balance must be >= 0 and not all 0")
+        raise ValueError(f"class_balance is {balance!r}; expected {', '.join(names)} or a share for each class")
+    shares = names[balance] if isinstance(balance, str) else as_numbers(balance, "class_balance", counts.shape)
+    if shares.min() < 0 or not shares.sum(): raise ValueError("class_balance must be >= 0 and not all 0")
     full = np.zeros(len(counts), bool)
     while True:   # what a full class cannot take goes to the others, at their shares
         rest = np.where(full, 0, shares)
@@ -240,27 +238,26 @@ def _class_needed(target: np.ndarray) -> int:
 
 @check("SEL03", "coreset", needs=("subset", "pool_labels"))
 def class_shift(
-    subset,                  # [k] chosen positions
-    pool_labels,             # [n]
-    balance="proportional",  # shares aimed at: also "equal", "sqrt" or [C]
-    seed: int = 0,           # draws the null
+    subset,                        # [k] chosen positions
+    pool_labels,                   # [n]
+    class_balance="proportional",  # shares aimed at: also "equal", "sqrt" or [C]
+    seed: int = 0,                 # draws the null
 ) -> Finding:
     "Whether the subset's classes are off the shares that were aimed at."
     labels, codes, counts = np.unique(_labels(pool_labels), return_inverse=True, return_counts=True)
-    chosen = _last(subset, len(codes))
-    k, balanced = len(chosen), np.ndim(balance) > 0 or str(balance) != "proportional"
-    target, shares = _wanted(balance, counts, k), np.bincount(codes[chosen], minlength=len(counts)) / k
-    if target.max() == 1: return _lacks("SEL03", "the pool, or what was aimed at, has one class only")
+    chosen, note = _last(subset, len(codes))
+    k, balanced = len(chosen), np.ndim(class_balance) > 0 or str(class_balance) != "proportional"
+    target, shares = _wanted(class_balance, counts, k), np.bincount(codes[chosen], minlength=len(counts)) / k
+    if target.max() == 1: return adviser.lacks("SEL03", "the pool, or what was aimed at, has one class only")
     if k < (needed := _class_needed(target)):
-        return _lacks("SEL03", f"{k} points are too few to tell their classes from chance", needed)
+        return adviser.lacks("SEL03", f"{k} points are too few to tell their classes from chance", needed)
     null = _divergence(_random_shares(counts, k, target, balanced, stream(seed, "SEL03")), target)
     value, worth = float(_divergence(shares, target)), _worth(shares, target)
     p, furthest = p_value(value, null), int(np.argmax(abs(shares - target)))
-    status = "ok" if p > LEVEL else "fail" if worth < HALF else "warn"
     why = (f"nats between class shares; class {labels[furthest]} has {shares[furthest]:.3f} of the subset, "
-           f"{target[furthest]:.3f} aimed at")
-    return _found("SEL03", status, statistic=value, threshold=critical(null, LEVEL), p=p, evidence={
-        "why": why, "total_variation": abs(shares - target).sum() / 2, "worth": worth})
+           f"{target[furthest]:.3f} aimed at{note}")
+    return adviser.found("SEL03", status_of(p, worth < HALF), statistic=value, threshold=critical(null, LEVEL), p=p,
+                         evidence={"why": why, "total_variation": abs(shares - target).sum() / 2, "worth": worth})
 
 # %% ../../nbs/coreset/07_checks.ipynb #6320a5ea
 def _suspects(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -295,25 +292,26 @@ def _wrong(clean, probs, labels: np.ndarray) -> np.ndarray:
 
 @check("SEL05", "coreset", needs=("subset", "pool_labels"))
 def mislabelled_share(
-    subset,          # [k] chosen positions
-    pool_labels,     # [n]
-    clean=None,      # [n] whether a label is right, where known
-    probs=None,      # [n, C] out-of-sample predictions, where it is not
+    subset,           # [k] chosen positions
+    pool_labels,      # [n]
+    clean=None,       # [n] whether a label is right, where known
+    pool_probs=None,  # [n, C] out-of-sample predictions, where it is not
 ) -> Finding:
     "Whether the subset draws in points whose label is wrong."
     from scipy.stats import hypergeom
-    if clean is None and probs is None: return _lacks("SEL05", "needs `clean`, or `probs` made out of sample")
+    if clean is None and pool_probs is None:
+        return adviser.lacks("SEL05", "needs `clean`, or `pool_probs` made out of sample")
     labels = _labels(pool_labels)
-    wrong, chosen = _wrong(clean, probs, labels), _last(subset, len(labels))
+    wrong, (chosen, note) = _wrong(clean, pool_probs, labels), _last(subset, len(labels))
     n, bad, k, hits = len(wrong), int(wrong.sum()), len(chosen), int(wrong[chosen].sum())
     if hypergeom.sf(min(k, bad) - 1, n, bad, k) > LEVEL:
-        return _lacks("SEL05", f"{bad} wrong labels and {k} points cannot show more", _hits_needed(n, bad))
+        return adviser.lacks("SEL05", f"{bad} wrong labels and {k} points cannot show more", _hits_needed(n, bad))
     p, worth = hypergeom.sf(hits - 1, n, bad, k), _left(hits / k, bad / n, len(np.unique(labels)))
-    status = "ok" if p > LEVEL else "fail" if worth < HALF and clean is not None else "warn"
     kind = "mislabelled" if clean is not None else "suspect by the predictions, not known to be mislabelled"
-    return _found("SEL05", status, statistic=hits / k, threshold=hypergeom.isf(LEVEL, n, bad, k) / k, p=p,
-                  evidence={"why": f"share of the subset that is {kind}; {bad / n:.3f} of the pool",
-                            "worth": worth, "estimated": clean is None})
+    return adviser.found("SEL05", status_of(p, worth < HALF and clean is not None), statistic=hits / k, p=p,
+                         threshold=hypergeom.isf(LEVEL, n, bad, k) / k,
+                         evidence={"why": f"share of the subset that is {kind}; {bad / n:.3f} of the pool{note}",
+                                   "worth": worth, "estimated": clean is None})
 
 
 def _hits_needed(n: int, bad: int) -> int | None:
@@ -321,64 +319,84 @@ def _hits_needed(n: int, bad: int) -> int | None:
     logs = np.cumsum(np.log(np.arange(bad, 0, -1) / np.arange(n, n - bad, -1)))
     return int(np.argmax(logs <= log(LEVEL))) + 1 if len(logs) and logs[-1] <= log(LEVEL) else None
 
-# %% ../../nbs/coreset/07_checks.ipynb #e9920270
-_MEASURED, _CELLS = 500, 50_000_000   # points whose distance is measured; distances held, 200 MB
+# %% ../../nbs/coreset/07_checks.ipynb #be5d11d4
+_MEASURED, _CELLS, _ROWS = 500, 1_000_000, 4096   # points measured; distances a subset; rows read at a time
 
-def _distances(
+def _squares(points: np.ndarray, some: np.ndarray) -> np.ndarray:
+    "Squared Euclidean distances of points (rows) to some (columns)."
+    squares = (points ** 2).sum(1)[:, None] + (some ** 2).sum(1) - 2 * points @ some.T
+    return np.maximum(squares, 0, out=squares)
+
+
+def _scaler(pool: np.ndarray):
+    "What centres rows and brings them to float32 that can be squared, and the unit to undo it."
+    centre, unit = pool.mean(0), float(max(abs(pool.max()), abs(pool.min()))) or 1.
+    return lambda rows: ((rows - centre) / unit).astype(np.float32), unit
+
+
+def _cover(
     pool: np.ndarray,               # [n, d]
-    generator: np.random.Generator, # draws the points that are measured, where all would be too many
-) -> np.ndarray:
-    "Euclidean distances of all points (rows) to the measured ones (columns), [n, m] float32."
-    n = len(pool)
-    m = min(n, _MEASURED, max(1, _CELLS // n))
-    pool = (pool - pool.mean(0)).astype(np.float32)
-    some = pool if m == n else pool[generator.choice(n, m, replace=False)]
-    squares = (pool ** 2).sum(1)[:, None] + (some ** 2).sum(1) - 2 * pool @ some.T
-    return np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
-
-
-def _by_random(statistic, n: int, k: int, generator: np.random.Generator) -> np.ndarray:
-    "`statistic` of random subsets of `k`, [DRAWS, ...]."
-    return np.array([statistic(generator.choice(n, k, replace=False, shuffle=False)) for _ in range(DRAWS)])
+    chosen: np.ndarray,             # [k] distinct positions
+    generator: np.random.Generator, # draws the random subsets and the points that are measured
+) -> tuple[float, np.ndarray, np.ndarray, int]:
+    "Mean distance to the nearest chosen point; of random subsets, [DRAWS]; of half of one; points measured."
+    (n, k), (scaled, unit) = (len(pool), len(chosen)), _scaler(pool)
+    m = min(n, _MEASURED, max(1, _CELLS // k))
+    some = scaled(pool[generator.choice(n, m, replace=False)])
+    nearest, left = np.full((1 + 2 * DRAWS, m), np.inf, np.float32), np.repeat([k, k // 2], DRAWS)
+    for start in range(0, n, _ROWS):
+        squares = _squares(scaled(pool[start:start + _ROWS]), some)
+        rows = len(squares)
+        here = generator.hypergeometric(rows, n - start - rows, left)
+        left = left - here
+        mine = chosen[(chosen >= start) & (chosen < start + rows)] - start
+        drawn = (generator.choice(rows, size, replace=False, shuffle=False) for size in here)
+        for best, places in zip(nearest, [mine, *drawn]):
+            if len(places): np.minimum(best, squares[places].min(0), out=best)
+    means = unit * np.sqrt(nearest).mean(1, dtype=float)
+    return float(means[0]), means[1:1 + DRAWS], means[1 + DRAWS:], m
 
 # %% ../../nbs/coreset/07_checks.ipynb #9d3f7f6e
-@check("SEL02", "coreset", needs=("subset", "pool", "pool_labels"))
+@check("SEL02", "coreset", needs=("subset", "pool"))
 def coverage(
     subset,          # [k] chosen positions
     pool,            # [n, d] features
-    pool_labels,     # [n]
     seed: int = 0,   # draws the null
 ) -> Finding:
     "Whether the pool is further from the subset than from a random one."
-    n, draw = len(_labels(pool_labels)), stream(seed, "SEL02")
-    chosen, pool = _last(subset, n), _of_pool(pool, "pool", n, None)
-    if not 2 <= (k := len(chosen)) < n: return _lacks("SEL02", _SOME.format(k, n), 2)
-    to_all = _distances(pool, draw)
-    def mean(positions): return float(to_all[positions].min(0).mean())
-    value, null = mean(chosen), _by_random(mean, n, k, draw)
-    p = p_value(value, null)
-    def beaten_by_half(): return p_value(value, _by_random(mean, n, k // 2, draw)) <= LEVEL
-    status = "ok" if p > LEVEL else "fail" if beaten_by_half() else "warn"
-    why = f"mean distance of the pool to its nearest chosen point; {null.mean():.4g} for random subsets"
-    return _found("SEL02", status, statistic=value, threshold=critical(null, LEVEL), p=p, evidence={
-        "why": why, "ratio": value / null.mean(), "measured_on": to_all.shape[1]})
+    pool = as_numbers(pool, "pool", (None, None))
+    (chosen, note), n = _last(subset, len(pool)), len(pool)
+    if not 2 <= len(chosen) < n: return adviser.lacks("SEL02", _SOME.format(len(chosen), n), 2)
+    value, null, half, m = _cover(pool, chosen, stream(seed, "SEL02"))
+    p, beaten_by_half = p_value(value, null), p_value(value, half) <= LEVEL
+    why = f"mean distance of {_part(m, n)} to the nearest chosen point; {null.mean():.4g} for random subsets{note}"
+    return adviser.found("SEL02", status_of(p, beaten_by_half), statistic=value, threshold=critical(null, LEVEL), p=p,
+                         evidence={"why": why, "ratio": value / null.mean() if null.any() else 1.})
 
 
 _SOME = "{} of {} points are chosen; it takes 2 or more, and some that are not"
 
-# %% ../../nbs/coreset/07_checks.ipynb #8ecb5720
+
+def _part(m: int, n: int) -> str: return "the pool" if m == n else f"{m} of {n} points, drawn at random,"
+
+# %% ../../nbs/coreset/07_checks.ipynb #40eed7b0
 class _Gradients:
-    "Mean gradients of subsets of a pool, and how far they are from that of all."
+    "Mean gradients of subsets of a pool, read a few thousand rows at a time, and how far they are from that of all."
     def __init__(self, probs, labels: np.ndarray, pool=None):
-        n, ones = len(labels), np.ones((len(labels), 1))
-        self.residual = gradient_features(_predictions(probs, labels), labels)
-        self.input = ones if pool is None else np.hstack([_of_pool(pool, "pool", n, None), ones])
-        self.whole = self.mean(np.arange(n))
+        self.probs, self.labels = _predictions(probs, labels), labels
+        self.pool = None if pool is None else _of_pool(pool, "pool", len(labels), None)
+        self.whole = self.mean(np.arange(len(labels)))
 
     def mean(self, positions, weights=None) -> np.ndarray:
-        "Weighted mean gradient, [C, d + 1]."
+        "Weighted mean gradient, [C, d + 1], the bias last."
         w = np.ones(len(positions)) if weights is None else weights
-        return (w[:, None] * self.residual[positions]).T @ self.input[positions] / w.sum()
+        starts = range(0, len(positions), _ROWS)
+        return sum(self._sum(positions[i:i + _ROWS], w[i:i + _ROWS]) for i in starts) / w.sum()
+
+    def _sum(self, positions, w) -> np.ndarray:
+        residual = w[:, None] * gradient_features(self.probs[positions], self.labels[positions])
+        bias = residual.sum(0)[:, None]
+        return bias if self.pool is None else np.hstack([residual.T @ self.pool[positions], bias])
 
     def off(self, positions, weights=None) -> tuple[float, float]:
         "Distance of the subset's mean gradient to the pool's, and 1 - cosine (1 where one of them is zero)."
@@ -386,42 +404,50 @@ class _Gradients:
         norms = np.linalg.norm(mean) * np.linalg.norm(self.whole)
         return np.linalg.norm(mean - self.whole), 1 - (mean * self.whole).sum() / norms if norms else 1.
 
+
+def _by_random(statistic, n: int, k: int, generator: np.random.Generator) -> np.ndarray:
+    "`statistic` of random subsets of `k`, [DRAWS, ...]."
+    return np.array([statistic(generator.choice(n, k, replace=False)) for _ in range(DRAWS)])
+
 # %% ../../nbs/coreset/07_checks.ipynb #7508039f
 def _weights(weights, k: int | None) -> np.ndarray:
-    weights = as_numbers(weights, "weights", (k,), ", in the order of the subset")
+    weights = as_numbers(weights, "subset_weights", (k,), ", in the order of the subset")
     if weights.sum() > 0: return weights
-    raise ValueError(f"weights sum to {weights.sum():g}; expected a positive sum")
+    raise ValueError(f"subset_weights sum to {weights.sum():g}; expected a positive sum")
 
 
-@check("SEL06", "coreset", needs=("subset", "probs", "pool_labels"))
+def _weighted(subset, weights, n: int) -> tuple[np.ndarray, np.ndarray | None, str]:
+    "The last subset, its weights, and what is to be said of points that it repeats."
+    if weights is None: chosen, note = _last(subset, n); return chosen, None, note
+    chosen = _rows(subset, "subset", n)[-1]
+    return chosen, _weights(weights, len(chosen)), ""
+
+
+@check("SEL06", "coreset", needs=("subset", "pool_probs", "pool_labels"))
 def gradient_match(
-    subset,          # [k] chosen positions
-    probs,           # [n, C] predictions
-    pool_labels,     # [n] whole numbers from 0 to C - 1
-    weights=None,    # [k] uniform unless told
-    pool=None,       # [n, d] input of the last layer
-    seed: int = 0,   # draws the null
+    subset,               # [k] chosen positions
+    pool_probs,           # [n, C] predictions
+    pool_labels,          # [n] whole numbers from 0 to C - 1
+    subset_weights=None,  # [k] uniform unless told
+    pool=None,            # [n, d] input of the last layer
+    seed: int = 0,        # draws the null
 ) -> Finding:
     "Whether the subset's mean gradient is further from the pool's than a random subset's."
     labels, draw = _labels(pool_labels), stream(seed, "SEL06")
-    chosen, gradients, n = _last(subset, len(labels)), _Gradients(probs, labels, pool), len(labels)
-    if not 2 <= (k := len(chosen)) < n: return _lacks("SEL06", _SOME.format(k, n), 2)
-    weights = None if weights is None else _weights(weights, k)
+    gradients, n = _Gradients(pool_probs, labels, pool), len(labels)
+    chosen, weights, note = _weighted(subset, subset_weights, n)
+    if not 2 <= (k := len(chosen)) < n: return adviser.lacks("SEL06", _SOME.format(k, n), 2)
     (value, turn), (null, turns) = gradients.off(chosen, weights), _by_random(gradients.off, n, k, draw).T
     p, on_course = p_value(value, null), bool(turn <= critical(turns, LEVEL) < 1)
     def beaten_by_half(): return p_value(value, _by_random(gradients.off, n, k // 2, draw)[:, 0]) <= LEVEL
-    status = "ok" if p > LEVEL else "fail" if not on_course and beaten_by_half() else "warn"
+    status = status_of(p, p <= LEVEL and not on_course and beaten_by_half())
     scale = float(np.linalg.norm(gradients.whole)) or 1.
-    why = f"error of the mean gradient, relative to the pool's; {null.mean() / scale:.4g} for random subsets"
-    return _found("SEL06", status, _LENGTH if on_course else "", statistic=value / scale, p=p,
-                  threshold=critical(null, LEVEL) / scale,
-                  evidence={"why": why, "turn": turn, "turn_limit": critical(turns, LEVEL)})
+    why = f"error of the mean gradient, relative to the pool's; {null.mean() / scale:.4g} for random subsets{note}"
+    return adviser.found("SEL06", status, "length" if on_course else "", statistic=value / scale, p=p,
+                         threshold=critical(null, LEVEL) / scale,
+                         evidence={"why": why, "turn": turn, "turn_limit": critical(turns, LEVEL)})
 
-
-_LENGTH = ("The mean gradient points as the pool's does but is longer or shorter, "
-           "as with another learning rate.")
-
-# %% ../../nbs/coreset/07_checks.ipynb #40eed7b0
+# %% ../../nbs/coreset/07_checks.ipynb #0f8d75cc
 def _effective(weights: np.ndarray) -> np.ndarray:
     "Effective share of points weighted so, over the last axis."
     return weights.sum(-1) ** 2 / (weights ** 2).sum(-1) / weights.shape[-1]
@@ -431,36 +457,38 @@ def _repaired(weights, subset, probs, pool_labels, pool) -> bool | None:
     "Whether the weights bring the mean gradient nearer to the pool's; None where it cannot be told."
     if any(given is None for given in (subset, probs, pool_labels)): return None
     labels = _labels(pool_labels)
-    chosen, gradients = _last(subset, len(labels)), _Gradients(probs, labels, pool)
-    return bool(gradients.off(chosen, _weights(weights, len(chosen)))[0] < gradients.off(chosen)[0])
+    chosen, weights, _ = _weighted(subset, weights, len(labels))
+    gradients = _Gradients(probs, labels, pool)
+    return bool(gradients.off(chosen, weights)[0] < gradients.off(chosen)[0])
 
 
-@check("SEL07", "coreset", needs=("weights",))
+@check("SEL07", "coreset", needs=("subset_weights",))
 def weight_waste(
-    weights,           # [k] what each chosen point counts in the loss
+    subset_weights,    # [k] what each chosen point counts in the loss
     subset=None,       # [k] chosen positions, and
-    probs=None,        # [n, C] predictions, and
+    pool_probs=None,   # [n, C] predictions, and
     pool_labels=None,  # [n] labels: to see whether the weights repair a bias
     pool=None,         # [n, d] input of the last layer
     seed: int = 0,     # draws the null
 ) -> Finding:
     "Whether uneven weights waste more than half of the subset."
-    weights = _weights(weights, None)
-    if len(weights) < 3: return _lacks("SEL07", "two weights cannot waste more than half", 3)
-    repaired = _repaired(weights, subset, probs, pool_labels, pool)
+    weights = _weights(subset_weights, None)
+    if len(weights) < 3: return adviser.lacks("SEL07", "two weights cannot waste more than half", 3)
+    repaired = _repaired(weights, subset, pool_probs, pool_labels, pool)
     value, draw = float(_effective(weights)), stream(seed, "SEL07")
-    p = p_value(-value, -_effective(draw.exponential(size=(DRAWS, len(weights)))))
+    arbitrary = np.array([_effective(draw.exponential(size=len(weights))) for _ in range(DRAWS)])
+    p = p_value(-value, -arbitrary)
     status = "ok" if value >= HALF else "fail" if p <= LEVEL and not repaired else "warn"
     said = {None: "", True: "; they bring the gradient nearer to the pool's",
             False: "; they do not bring the gradient nearer"}
-    return _found("SEL07", status, statistic=value, threshold=HALF, p=p, evidence={
+    return adviser.found("SEL07", status, statistic=value, threshold=HALF, p=p, evidence={
         "why": f"effective share of {len(weights)} points{said[repaired]}", "repaired": repaired,
         "negative": int((weights < 0).sum())})
 
-# %% ../../nbs/coreset/07_checks.ipynb #be5d11d4
+# %% ../../nbs/coreset/07_checks.ipynb #d889deb9
 def _selections(subsets: list[np.ndarray]) -> list[np.ndarray]:
     "The history without the rows that keep the subset before."
-    return [row for row, before in zip(subsets, [[], *subsets]) if set(row) != set(before)]
+    return [row for row, before in zip(subsets, [[], *subsets]) if not np.array_equal(row, before)]
 
 
 def _z(overlap: float, products: float, spreads: float, n: int) -> float | None:
@@ -490,14 +518,31 @@ def _in_rank(importance: np.ndarray, chosen: np.ndarray) -> float:
     return (ranks[chosen].mean() - ranks.mean()) / sd if sd else 0.
 
 
-def _in_cover(pool: np.ndarray, chosen: np.ndarray, generator: np.random.Generator) -> float:
-    "z of the mean distance to the nearest chosen point."
-    to_all = _distances(pool, generator)
-    def mean(positions): return float(to_all[positions].min(0).mean())
-    null = _by_random(mean, len(pool), len(chosen), generator)
-    return (mean(chosen) - null.mean()) / null.std(ddof=1)
+def _spacing(pool: np.ndarray, chosen: np.ndarray, generator: np.random.Generator) -> tuple[float, np.ndarray]:
+    "Mean distance of a chosen point to the nearest other one; of random subsets, [DRAWS]."
+    (n, k), (scaled, unit) = (len(pool), len(chosen)), _scaler(pool)
+    m = min(k, _MEASURED, max(1, _CELLS // k))
+    def mean(positions):   # in random order
+        points = scaled(pool[positions])
+        squares = _squares(points[:m], points)
+        squares[range(m), range(m)] = np.inf
+        return unit * float(np.sqrt(squares.min(1)).mean())
+    return mean(generator.permutation(chosen)), _by_random(mean, n, k, generator)
 
-# %% ../../nbs/coreset/07_checks.ipynb #d889deb9
+
+def _standing(value: float, null: np.ndarray) -> float:
+    "z of a value among simulated ones; 0 where all of those are the same."
+    spread = null.std(ddof=1)
+    return float((value - null.mean()) / spread) if spread else 0.
+
+
+def _in_pool(pool: np.ndarray, chosen: np.ndarray, generator: np.random.Generator) -> tuple[dict[str, float], float]:
+    "z of cover and spacing, and of the cover of random subsets half as large."
+    value, null, half, _ = _cover(pool, chosen, generator)
+    signs = {"cover": _standing(value, null), "spacing": _standing(*_spacing(pool, chosen, generator))}
+    return signs, _standing(half.mean(), null)
+
+# %% ../../nbs/coreset/07_checks.ipynb #c860b713
 def _detectable(n: int, k: float, rows: int, ranked: bool) -> float:
     "z that is expected where half of the points are the same every time, and the best ranked."
     same, pairs = k / 2 + (k / 2) ** 2 / (n - k / 2), rows * (rows - 1) / 2
@@ -505,63 +550,129 @@ def _detectable(n: int, k: float, rows: int, ranked: bool) -> float:
     return max(again, sqrt(3 * k * (n - k) / (4 * (n + 1))) if ranked else 0.)
 
 
-def _too_small(n: int, sizes: list[int], ranked: bool, limit: float) -> int | None:
-    "Size from which on subsets could be told from chance; None if these can."
-    def told(k): return _detectable(n, k, len(sizes), ranked) >= limit + NormalDist().inv_cdf(1 - LEVEL)
-    k = np.mean(sizes)
-    return None if told(k) else next((more for more in range(int(k) + 1, n) if told(more)), n)
+def _size_needed(n: int, rows: int, ranked: bool, wanted: float) -> int:
+    "Size from which on overlaps and ranks could tell subsets from chance."
+    half = range(1, n // 2 + 1)   # where more points tell more
+    return half.start + bisect_left(half, wanted, key=lambda k: _detectable(n, k, rows, ranked))
 
 
-def _signs(counts, sizes, subsets, importance, pool, generator) -> dict[str, float]:
-    "z of every sign that the arrays allow."
-    signs, n = {"same points again": _same_again(counts, sizes)}, len(counts)
-    if subsets is not None: signs["same points in succession"] = _in_succession(subsets, n)
-    if importance is not None: signs["rank of importance"] = _in_rank(importance, subsets[-1])
-    if subsets is not None and pool is not None:
-        signs["cover"] = _in_cover(_of_pool(pool, "pool", n, None), subsets[-1], generator)
-    return {name: float(z) for name, z in signs.items() if z is not None}
-
-
-def _ranked_by(importance, probs, labels: np.ndarray) -> np.ndarray | None:
+def _ranked_by(importance, probs, labels) -> np.ndarray | None:
     "What the selector ranks by, [n]: as given, else the length of the gradient; None without either."
-    if importance is not None: return _of_pool(importance, "importance", len(labels))
-    if probs is None: return None
-    return np.linalg.norm(gradient_features(_predictions(probs, labels), labels), axis=1)
+    if importance is not None: return as_numbers(importance, "importance", (None,), ", in the order of the pool")
+    if probs is None or labels is None: return None
+    probs = _predictions(probs, labels)
+    return np.einsum("nc,nc->n", probs, probs) - 2 * probs[np.arange(len(labels)), labels]   # its square, less 1
 
 
-@check("SEL04", "coreset", needs=("pool_labels",))
+@check("SEL04", "coreset", needs=("subset",))
 def random_in_disguise(
-    pool_labels,       # [n]
-    subset=None,       # [T, k] chosen positions, one row a selection; or [k], with `importance` or `probs`
-    picked=None,       # [n] how often each point was chosen, in place of `subset`
-    size=None,         # points of one subset, with `picked`
-    importance=None,   # [n] the number by which the selector ranks points at its last selection
-    probs=None,        # [n, C] predictions then; the length of the gradient stands in for `importance`
+    subset,            # [T, k] chosen positions, one row a selection; or [k], with what it can be judged by
     pool=None,         # [n, d] features
+    importance=None,   # [n] the number by which the selector ranks points at its last selection
+    pool_probs=None,   # [n, C] predictions then; the length of the gradient stands in for `importance`
+    pool_labels=None,  # [n]
     seed: int = 0,     # draws the null of the cover
 ) -> Finding:
     "Whether the selector behaves as random."
-    labels = _labels(pool_labels)
-    n, history = len(labels), subset is not None
-    if not history and (picked is None or size is None):
-        return _lacks("SEL04", "needs `subset`, or `picked` and `size`")
-    subsets = _selections(_history(subset, "subset", n)) if history else None
-    counts, sizes = _counts(subsets, picked, size, n)
-    importance = _ranked_by(importance, probs, labels) if history else None
-    if len(sizes) < 2 and importance is None:
-        return _lacks("SEL04", "one selection tells nothing; give two or more, or `importance` or `probs`", 2)
-    if max(sizes) == n: return _lacks("SEL04", "the subset is the whole pool")
-    signs = _signs(counts, sizes, subsets, importance, pool, stream(seed, "SEL04"))
+    labels = None if pool_labels is None else _labels(pool_labels)
+    importance = _ranked_by(importance, pool_probs, labels)
+    pool = None if pool is None else as_numbers(pool, "pool", (None, None))
+    lengths = {len(given) for given in (labels, importance, pool) if given is not None}
+    if len(lengths) > 1: raise ValueError(f"the pool has {sorted(lengths)} points by its different arrays; expected one row a point in all")
+    if not lengths: return adviser.lacks("SEL04", "needs the size of the pool: `pool`, `importance` or `pool_labels`")
+    n = lengths.pop()
+    subsets = _selections(_history(subset, "subset", n))
+    return _disguise(*_counts(subsets, None, None, n), subsets, importance, pool, seed, _last(subset, n)[1])
+
+
+def _disguise(counts, sizes, subsets=None, importance=None, pool=None, seed=0, note="") -> Finding:
+    "SEL04 of the counts and sizes of selections, and of what else is known."
+    n, rows, ranked = len(counts), len(sizes), importance is not None
+    if rows < 2 and not ranked and pool is None:
+        return adviser.lacks("SEL04", "one selection tells nothing; give two or more, or `pool` or `importance`", 2)
+    if not 2 <= min(sizes) <= max(sizes) < n: return adviser.lacks("SEL04", _SOME.format(max(sizes), n), 2)
+    signs, told = _signs(counts, sizes, subsets, importance, pool, stream(seed, "SEL04"))
     limit = NormalDist().inv_cdf(1 - LEVEL / (2 * max(1, len(signs))))
-    if needed := _too_small(n, sizes, importance is not None, limit):
-        return _lacks("SEL04", f"subsets of {np.mean(sizes):g} are too small to tell from chance", needed)
+    if told < (wanted := limit + NormalDist().inv_cdf(1 - LEVEL)):
+        return adviser.lacks("SEL04", f"subsets of {np.mean(sizes):g} are too small to tell from chance",
+                             _size_needed(n, rows, ranked, wanted))
     most = max(signs, key=lambda name: abs(signs[name]))
     p = min(1., len(signs) * erfc(abs(signs[most]) / sqrt(2)))
-    why = f"largest |z| against random subsets, that of {most}; a selection is above the threshold"
-    return _found("SEL04", "ok" if p <= LEVEL else "warn", statistic=abs(signs[most]), threshold=limit, p=p,
-                  evidence={"why": why, "signs": signs})
+    why = f"largest |z| against random subsets, that of {most}; a selection is above the threshold{note}"
+    return adviser.found("SEL04", "ok" if p <= LEVEL else "warn", statistic=abs(signs[most]), threshold=limit, p=p,
+                         evidence={"why": why, "signs": signs})
 
-# %% ../../nbs/coreset/07_checks.ipynb #0f8d75cc
+
+def _signs(counts, sizes, subsets, importance, pool, generator) -> tuple[dict[str, float], float]:
+    "z of every sign that the arrays allow, and that which a half informed selection would have."
+    n, signs = len(counts), {"same points again": _same_again(counts, sizes)}
+    told = _detectable(n, np.mean(sizes), len(sizes), importance is not None)
+    if subsets is not None: signs["same points in succession"] = _in_succession(subsets, n)
+    if importance is not None: signs["rank of importance"] = _in_rank(importance, subsets[-1])
+    if pool is not None:
+        more, half = _in_pool(pool, subsets[-1], generator)
+        signs, told = signs | more, max(told, half)
+    return {name: float(z) for name, z in signs.items() if z is not None}, told
+
+# %% ../../nbs/coreset/07_checks.ipynb #29538596
+def _scores_needed(s: int, r: int, paired: bool) -> int | None:
+    "Random subsets with which the worst order of the scores would be beyond chance; None if there are as many."
+    needed = ceil(-log2(LEVEL)) if paired else next(more for more in range(1, 200) if comb(s + more, s) * LEVEL >= 1)
+    return needed if r < needed else None
+
+
+def _gap(ours, theirs, axis=-1): return ours.mean(axis) - theirs.mean(axis)
+
+
+def _interval(*groups: np.ndarray) -> tuple[float, float] | None:
+    "95 % interval of the mean of one group, or of the difference of two; None for a single score."
+    from scipy.stats import t
+    if min(map(len, groups)) < 2: return None
+    parts, free = np.array([g.var(ddof=1) / len(g) for g in groups]), np.array([len(g) - 1 for g in groups])
+    middle = groups[0].mean() - sum(g.mean() for g in groups[1:])
+    reach = t.ppf(.975, parts.sum() ** 2 / (parts ** 2 / free).sum()) * sqrt(parts.sum()) if parts.any() else 0.
+    return middle - reach, middle + reach
+
+# %% ../../nbs/coreset/07_checks.ipynb #0c19b718
+@check("SEL09", "coreset", needs=("subset_scores", "random_scores"))
+def worse_than_random(
+    subset_scores,         # [s] of models trained on the selection, one a seed; more is better
+    random_scores,         # [r] of models trained on random subsets of the same size
+    paired: bool = False,  # whether both are in the order of the same seeds
+    seed: int = 0,         # draws the permutations, where all would be too many
+) -> Finding:
+    "Whether training on the subset scores worse than training on random subsets."
+    from scipy.stats import permutation_test
+    ours, theirs = (as_numbers(given, name, (None,)).astype(float) for given, name in
+                    ((subset_scores, "subset_scores"), (random_scores, "random_scores")))
+    if (paired := bool(as_array(paired))) and len(ours) != len(theirs):
+        raise ValueError(f"subset_scores has {len(ours)} and random_scores {len(theirs)} numbers; "
+                         "expected as many in both, one a seed, or paired=False")
+    if needed := _scores_needed(len(ours), len(theirs), paired):
+        return adviser.lacks("SEL09", f"{len(ours)} scores and {len(theirs)} of random subsets are too few", needed)
+    test = permutation_test((ours, theirs), _gap, permutation_type="samples" if paired else "independent",
+                            vectorized=True, alternative="less", random_state=stream(seed, "SEL09"))
+    interval = _interval(ours - theirs) if paired else _interval(ours, theirs)
+    against = theirs if paired else theirs[:, None]
+    wins = float(((ours > against) + .5 * (ours == against)).mean())   # a tie is half a win
+    why = (f"mean score less that of random subsets, {ours.mean():.4g} of {len(ours)} against {theirs.mean():.4g} "
+           f"of {len(theirs)}{_SURE.format(*interval) if interval else ''}; it wins {wins:.0%} of the comparisons")
+    return adviser.found("SEL09", status_of(test.pvalue, wins < HALF * HALF), statistic=test.statistic, p=test.pvalue,
+                         threshold=-critical(-test.null_distribution, LEVEL), interval=interval,
+                         evidence={"why": why, "wins": wins})
+
+
+_SURE = ", 95 % interval {:+.3g} to {:+.3g}"
+
+# %% ../../nbs/coreset/07_checks.ipynb #c4f75f15
+def findings_on(
+    arm: str = "",   # name that the evidence starts with, if any
+    **inputs,        # arrays by the names of the table above
+) -> Diagnosis:
+    "What all checks of the family find; a `TypeError` for inputs that none of them takes."
+    return family_findings("coreset", arm, **inputs)
+
+# %% ../../nbs/coreset/07_checks.ipynb #3854bcd5
 def diagnose(
     study,            # of the coreset task
     *arms: str,       # whose first runs are looked at
@@ -581,11 +692,10 @@ def _first(study, arm):
 def _of_run(study, arm):
     run, config, labels = _first(study, arm)
     size = max(1, round(config.budget * len(labels)))
-    given = dict(picked=run.result.arrays["picked"], size=size, seed=run.seed)
-    epochs = max(round(config.steps * (1 + config.extra)) // -(-size // config.batch),
-                 int(given["picked"].sum() / size))
-    for finding in (stale_subset(labels, epochs=epochs, **given), random_in_disguise(labels, **given)):
-        yield named(finding, arm)
+    picked = run.result.arrays["picked"]
+    epochs = max(round(config.steps * (1 + config.extra)) // -(-size // config.batch), int(picked.sum() / size))
+    yield named(stale_subset(labels, picked=picked, subset_size=size, epochs=epochs, seed=run.seed), arm)
+    yield named(_disguise(*_counts(None, picked, size, len(labels))), arm)
 
 # %% ../../nbs/coreset/07_checks.ipynb #1a5a23e5
 def class_picks(

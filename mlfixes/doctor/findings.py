@@ -8,16 +8,17 @@ from __future__ import annotations
 import inspect, json, math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from html import escape
+from functools import lru_cache
 from importlib.metadata import entry_points
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING: import numpy
 
 # %% auto #0
-__all__ = ['STATUSES', 'SCHEMA_VERSION', 'LEVEL', 'DRAWS', 'HALF', 'Finding', 'not_applicable', 'Diagnosis', 'Check', 'check',
-           'checks', 'as_array', 'as_numbers', 'p_value', 'critical', 'status_of', 'Advice', 'Adviser', 'named',
-           'family_findings', 'load_checks']
+__all__ = ['STATUSES', 'SCHEMA_VERSION', 'LEVEL', 'DRAWS', 'HALF', 'Proof', 'proof_of', 'Finding', 'not_applicable', 'Diagnosis',
+           'Check', 'check', 'checks', 'as_array', 'as_numbers', 'p_value', 'critical', 'status_of', 'Advice',
+           'Adviser', 'named', 'family_findings', 'load_checks']
 
 # %% ../../nbs/doctor/00_findings.ipynb #2a612a88
 def _plain(value, name: str):
@@ -36,6 +37,41 @@ def _jsonable(value):
     if isinstance(value, dict): return {key: _jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)): return [_jsonable(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+# %% ../../nbs/doctor/00_findings.ipynb #1264bd89
+@dataclass(frozen=True)
+class Proof:
+    "A confirmed claim of a recorded study."
+    claim: str                             # "family/claim-id"
+    estimate: float | None                 # the effect that was measured, in the unit of its metric
+    interval: tuple[float, float] | None   # 95 %, over seeds
+    data: str                              # on which it was measured
+
+    @property
+    def link(self) -> str:
+        "Where it stands, below the folder of the reports."
+        family, _, claim = self.claim.partition("/")
+        return f"{family}.html#claim-{claim}"
+
+
+@lru_cache
+def _recorded(family: str) -> dict[str, dict]:
+    "Claim id -> verdict of the recorded study of a family; {} where none is shipped."
+    path = files("mlfixes.reports") / "recorded" / family / "verdicts.json"
+    if not path.is_file(): return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {verdict["claim"]: verdict | {"data": found["data"]} for verdict in found["verdicts"]}
+
+
+def proof_of(
+    claim: str | None, # "family/claim-id"
+) -> Proof | None:
+    "The claim as its recorded study confirms it; None where there is no such record, or another verdict."
+    family, _, name = (claim or "").partition("/")
+    verdict = _recorded(family).get(name) if name else None
+    if verdict is None or verdict["verdict"] != "confirmed": return None
+    ends = verdict["low"], verdict["high"]
+    return Proof(claim, verdict["estimate"], None if None in ends else ends, verdict["data"])
 
 # %% ../../nbs/doctor/00_findings.ipynb #fe0b2d1b
 STATUSES = ("fail", "warn", "ok", "not_applicable")    # worst first
@@ -70,25 +106,35 @@ class Finding:
         return "" if proven else f"has claim {self.claim!r}; expected 'family/claim-id' or None"
 
     @property
-    def proof(self) -> str:
-        "The claim that confirms the remedy, or 'unproven'."
-        return self.claim or "unproven"
+    def proof(self) -> Proof | None:
+        "The claim that confirms the remedy; None where it is unproven."
+        return proof_of(self.claim)
 
     def to_dict(self) -> dict[str, Any]:
-        "All fields as values that JSON can hold."
-        return _jsonable(asdict(self))
+        "All fields, and the proof of the remedy, as values that JSON can hold."
+        return _jsonable(asdict(self) | {"proof": self.proof and asdict(self.proof)})
 
     def __str__(self) -> str:
         head = f"{self.status.replace('_', ' ')}: {self.code} ({self.family})"
-        return f"{head} {said}" if (said := self._said()) else head
+        advice = f"{self.cause} Remedy ({self.standing}): {self.remedy}" if self.bad else ""
+        return " ".join([head, " · ".join(part for part in (self.measured, advice) if part)]).rstrip()
 
-    def _said(self) -> str:
+    @property
+    def bad(self) -> bool:
+        "Whether it warns or fails."
+        return self.status in ("fail", "warn")
+
+    @property
+    def standing(self) -> str:
+        "What is known of the remedy: the claim that confirms it, or 'unproven'."
+        return self.claim if self.proof else "unproven"
+
+    @property
+    def measured(self) -> str:
+        "The number, its threshold and what they are of, in words."
         number = "" if self.statistic is None else f"{self.statistic:.4g}"
         limit = "" if self.threshold is None else f", threshold {self.threshold:.4g}"
-        why = str(self.evidence.get("why", ""))
-        bad = self.status in ("fail", "warn")
-        advice = f"{self.cause} Remedy ({self.proof}): {self.remedy}" if bad else ""
-        return " · ".join(part for part in (f"{number}{limit}" if number else "", why, advice) if part)
+        return " · ".join(part for part in (number + limit, str(self.evidence.get("why", ""))) if part)
 
 # %% ../../nbs/doctor/00_findings.ipynb #5ebad9fb
 def not_applicable(
@@ -101,17 +147,19 @@ def not_applicable(
     enough = {} if needed is None else {"needed": needed}
     return Finding(code, family, "not_applicable", evidence={"why": why, **enough})
 
-# %% ../../nbs/doctor/00_findings.ipynb #1264bd89
+# %% ../../nbs/doctor/00_findings.ipynb #513b1d24
 SCHEMA_VERSION = 1    # of a diagnosis as JSON; grows when a reader of the old form would be misled
 
 @dataclass(frozen=True)
 class Diagnosis:
     "What a set of checks found, worst first."
     findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()     # what the reader must know of how it was made, e.g. that rows were drawn
 
     def __post_init__(self):
         ordered = sorted(self.findings, key=lambda finding: (STATUSES.index(finding.status), finding.code))
         object.__setattr__(self, "findings", tuple(ordered))
+        object.__setattr__(self, "notes", tuple(self.notes))
 
     @property
     def worst(self) -> str:
@@ -131,9 +179,16 @@ class Diagnosis:
     def __iter__(self) -> Iterator[Finding]: return iter(self.findings)
     def __len__(self) -> int: return len(self.findings)
 
+    def __getitem__(self, code: str) -> Finding:
+        "The finding of that code, the worst if there are several; a `KeyError` that names those there are."
+        for finding in self:
+            if finding.code == code: return finding
+        there = ", ".join(dict.fromkeys(finding.code for finding in self))
+        raise KeyError(f"no finding {code!r}; expected one of {there}")
+
     def to_dict(self) -> dict[str, Any]:
-        "Schema version, worst status and all findings as values that JSON can hold."
-        return {"schema_version": SCHEMA_VERSION, "worst": self.worst,
+        "Schema version, worst status, notes and all findings as values that JSON can hold."
+        return {"schema_version": SCHEMA_VERSION, "worst": self.worst, "notes": list(self.notes),
                 "findings": [finding.to_dict() for finding in self]}
 
     def to_json(self) -> str:
@@ -150,15 +205,26 @@ class Diagnosis:
         made = f"{ran} check{'s' * (ran != 1)} ran, {counts['not_applicable']} not applicable"
         return f"{found or 'Nothing found'} ({made})."
 
-    def __str__(self) -> str: return "\n".join([self.summary, *map(str, self)])
+    def to_text(self, width: int = 0, color: bool = False) -> str:
+        "For a terminal; see `mlfixes.doctor.render`."
+        from mlfixes.doctor.render import text
+        return text(self, width, color)
+
+    def to_markdown(self, reports: str = "") -> str:
+        "For an issue or a README; see `mlfixes.doctor.render`."
+        from mlfixes.doctor.render import markdown
+        return markdown(self, reports)
+
+    def to_html(self, reports: str = "") -> str:
+        "A page that stands alone; see `mlfixes.doctor.render`."
+        from mlfixes.doctor.render import page
+        return page(self, reports)
+
+    def __str__(self) -> str: return "\n".join([self.summary, *self.notes, *map(str, self)])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th scope='col'>{name}</th>" for name in ("check", "family", "status", "finding"))
-        rows = "".join(f"<tr><th scope='row'>{escape(f.code)}</th><td>{escape(f.family)}</td>"
-                       f"<td>{escape(f.status.replace('_', ' '))}</td><td>{escape(f._said())}</td></tr>"
-                       for f in self)
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        return f"<p>{escape(self.summary)}</p>{table if self.findings else ''}"
+        from mlfixes.doctor.render import fragment
+        return fragment(self)
 
 # %% ../../nbs/doctor/00_findings.ipynb #d414a96e
 @dataclass(frozen=True)
@@ -263,8 +329,8 @@ def as_numbers(
         raise ValueError(f"{name} has shape {list(array.shape)} and type {array.dtype}; "
                          f"expected numbers [{wanted}]{hint}")
     if not (np.isfinite(array.min()) and np.isfinite(array.max())):
-        raise ValueError(f"{name} has {int((~np.isfinite(array)).sum())} NaN or infinite of {array.size} numbers; "
-                         "expected finite ones")
+        bad = int((~np.isfinite(array)).sum())
+        raise ValueError(f"{name} has {bad} NaN or infinite of {array.size} numbers; expected finite ones")
     numbers = array.astype(np.promote_types(array.dtype, np.float32), copy=False).view()
     numbers.flags.writeable = False
     return numbers
@@ -351,7 +417,8 @@ def family_findings(
     mine = [one for one in checks().values() if one.family == family]
     takes = sorted({name for one in mine for name in one.takes})
     if unknown := sorted(set(inputs) - set(takes)):
-        raise TypeError(f"no check of {family} takes {', '.join(unknown)}; expected some of {', '.join(takes)}")
+        raise TypeError(f"no check of {family} takes {', '.join(unknown)}; "
+                        f"expected some of {', '.join(takes)}")
     found = (one(**inputs) for one in mine)
     return Diagnosis(tuple(named(finding, arm) if arm else finding for finding in found))
 

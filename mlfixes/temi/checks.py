@@ -6,92 +6,104 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import ceil, log
-from typing import Any
+from math import ceil, comb, inf, isfinite, log
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..bench.task import known, stream
-from ..doctor.findings import (Diagnosis, Finding, as_array, as_numbers, check, critical, family_findings,
-                                     not_applicable, p_value)
+from ..doctor.findings import (DRAWS, HALF, LEVEL, Advice, Adviser, Diagnosis, Finding, as_array,
+                                     as_numbers, check, critical, family_findings, p_value, status_of)
 
 # %% auto #0
-__all__ = ['LEVEL', 'DRAWS', 'HALF', 'PROOFS', 'cluster_collapse', 'regulariser_at_fault', 'unaligned_vote', 'random_level',
-           'loss_at_landmark', 'low_rate', 'shrinking_loss', 'same_sample', 'inputs_of', 'findings_on', 'diagnose']
+__all__ = ['adviser', 'cluster_collapse', 'regulariser_at_fault', 'unaligned_vote', 'random_level', 'behind_kmeans',
+           'loss_landmarks', 'loss_at_landmark', 'low_rate', 'shrinking_loss', 'same_sample', 'inputs_of',
+           'findings_on', 'diagnose']
 
 # %% ../../nbs/temi/08_checks.ipynb #ed304a91
-LEVEL = .01   # of each check: the share of healthy arrays that it may call bad
-DRAWS = 199   # behind a simulated null; (DRAWS + 1) * LEVEL / 2 is whole: two signs share the level exactly
-HALF = .5     # of what was to be had: losing more than this fails
-
-
 def _lost(worse: int, better: int) -> float:
     "p of the sign test: so many items got worse and so many better, where both are as likely."
     from scipy.stats import binom
     return float(binom.sf(worse - 1, worse + better, .5))
 
 
-_SIGNS_NEEDED = ceil(log(LEVEL) / log(.5))   # items, all worse, with which `_lost` reaches it
+_SIGNS_NEEDED = ceil(log(LEVEL) / log(.5))   # things, all worse, with which a test of signs reaches it
 _ROUNDING = 2. ** -20                        # of what was added up in float32, relative
+_ITEMS = 10_000                              # at most that are looked at where time grows faster than items
+
+
+def _sample(n: int, generator, most: int = _ITEMS) -> np.ndarray:
+    "Positions of at most so many of n items, sorted."
+    return np.arange(n) if n <= most else np.sort(generator.choice(n, most, replace=False))
 
 # %% ../../nbs/temi/08_checks.ipynb #77e164f4
-PROOFS = {   # code and case -> claim of the temi task that proves the remedy
-    "CLU01": None, "CLU01 replacement": "published-loss", "CLU02 sign": None, "CLU02 blind": None,
-    "CLU02 share": "weight-costs", "CLU03": "vote", "CLU04": "start", "LOSS01": "rate", "LOSS02 zero": None,
-    "LOSS02 still": "rate", "LOSS03": None, "PAIR01": "neighbours"}
-
-_ADVICE = {   # code and case: cause, remedy
-    "CLU01": ("Heads leave clusters empty, or nearly so: the loss does not reward using them, or the heads "
-              "started where nobody is.",
-              "See CLU02; start the heads at centroids, and use a loss that is lowest where all clusters "
-              "are used alike (temi_loss)."),
-    "CLU01 replacement": ("The loss merges clusters: the document's replacement is lowest with "
-                          "exp(1/(1-beta)) of them, however many there are.",
-                          "Use the published loss (temi_loss), which is lowest where all clusters are used."),
-    "CLU02 sign": ("Minimising this regulariser drives items into fewer clusters: its sign is wrong.",
-                   "Minimise minus the entropy of the mean prediction (marginal_negentropy)."),
-    "CLU02 blind": ("The regulariser is the same for one cluster and for all, so it cannot prevent collapse: "
-                    "it looks at single predictions.",
-                    "Take the entropy of the mean prediction of a batch (marginal_negentropy), "
-                    "or none with temi_loss."),
-    "CLU02 share": ("The regulariser moves so much further than the objective that the optimiser follows it "
-                    "alone.",
-                    "Leave it out with temi_loss, which balances clusters itself, or weight it so that the "
-                    "objective has its share."),
-    "CLU03": ("Heads agree on who belongs together but number the clusters differently, so a vote over raw "
-              "ids mixes clusters up.",
-              "Align the heads before the vote (ensemble), or answer with the head of lowest loss."),
-    "CLU04": ("Neighbours share a cluster no more often than under heads with random weights: the heads have "
-              "learned nothing from the pairs.",
-              "See PAIR01 and LOSS02; then start the heads at centroids (start=\"smooth k-means\")."),
-    "LOSS01": ("The loss is that of predictions that carry no information, however steady it looks.",
-               "See PAIR01 and LOSS02; then raise the learning rate, and look at the scale of embeddings."),
-    "LOSS02 zero": ("The learning rate is zero in epochs that count, so nothing moves in them.",
-                    "Set the rate at every step, the first above zero (schedule=\"steps\")."),
-    "LOSS02 still": ("From the first record to the last, not even one cluster's worth of items has changed "
-                     "its cluster.",
-                     "Raise the learning rate tenfold, and look whether the heads are in the optimiser."),
-    "LOSS03": ("The weights of a batch sum to 1 and are averaged once more, or the like: the loss shrinks as "
-               "the batch grows, and whatever is added to it gains weight.",
-               "Add up losses whose weights sum to 1, or average losses whose weights do not."),
-    "PAIR01": ("Student and teacher see the same item, which says nothing about what belongs together.",
-               "Pair every item with one of its neighbours (knn_graph), the item itself left out.")}
-
-
-def _found(code, status, case="", **fields) -> Finding:
-    "The finding with the advice for its code and case where something is wrong."
-    if status == "ok": return Finding(code, "temi", status, **fields)
-    cause, remedy = _ADVICE[key := f"{code} {case}".strip()]
-    return Finding(code, "temi", status, cause=cause, remedy=remedy,
-                   claim=PROOFS[key] and f"temi/{PROOFS[key]}", **fields)
-
-
-def _status(p: float, fails: bool) -> str:
-    "The rule: beyond chance warns, and fails where more than half is lost."
-    return "ok" if p > LEVEL else "fail" if fails else "warn"
-
-
-def _lacks(code, why, needed=None) -> Finding: return not_applicable(code, "temi", why, needed)
+adviser = Adviser("temi", {
+    "CLU01": Advice(
+        "Heads leave clusters empty, or nearly so: the loss does not reward using them, or the heads started "
+        "where nobody is.",
+        "See CLU02; start the heads at centroids, and use a loss that is lowest where all clusters are used "
+        "alike (temi_loss)."),
+    "CLU01 replacement": Advice(
+        "The loss merges clusters: the document's replacement is lowest with exp(1/(1-beta)) of them, however "
+        "many there are.",
+        "Use the published loss (temi_loss), which is lowest where all clusters are used.", "published-loss"),
+    "CLU02 sign": Advice(
+        "Minimising this regulariser drives items into fewer clusters: its sign is wrong.",
+        "Minimise minus the entropy of the mean prediction (marginal_negentropy)."),
+    "CLU02 blind": Advice(
+        "The regulariser is the same for one cluster and for all, so it cannot prevent collapse: it looks at "
+        "single predictions.",
+        "Take the entropy of the mean prediction of a batch (marginal_negentropy), or none with temi_loss."),
+    "CLU02 share": Advice(
+        "The regulariser moves so much further than the objective that the optimiser follows it alone.",
+        "Leave it out with temi_loss, which balances clusters itself, or weight it so that the objective has "
+        "its share.", "weight-costs"),
+    "CLU03": Advice(
+        "Heads agree on who belongs together but number the clusters differently, so a vote over raw ids mixes "
+        "clusters up.",
+        "Align the heads before the vote (ensemble), or answer with the head of lowest loss.", "vote"),
+    "CLU04": Advice(
+        "Neighbours share a cluster no more often than under heads with random weights: the heads have learned "
+        "nothing from the pairs.",
+        "See PAIR01 and LOSS02; then start the heads at centroids (start=\"smooth k-means\").", "start"),
+    "CLU05": Advice(
+        "Plain k-means on the same embeddings finds the known classes better: training lost what was there to "
+        "begin with.",
+        "Start the heads at centroids (start=\"smooth k-means\"); until they are ahead, answer with k-means.",
+        "start"),
+    "LOSS01": Advice(
+        "The loss is that of predictions that carry no information, however steady it looks.",
+        "See PAIR01 and LOSS02; then raise the learning rate, and look at the scale of embeddings.", "rate"),
+    "LOSS01 classes": Advice(
+        "The loss is that of a model that knows the classes, or how frequent they are, and nothing of the "
+        "samples.",
+        "See LOSS02; look whether gradients reach the weights and inputs still go with their labels, then try "
+        "other learning rates."),
+    "LOSS01 cheap": Advice(
+        "The loss is lower where everything is one class than where nothing is decided, so a training that "
+        "starts undecided is drawn into collapse.",
+        "Use a loss under which collapse costs more, or add the entropy of the mean prediction."),
+    "LOSS01 replacement": Advice(
+        "The document's replacement is lower where everything is one cluster than where nothing is decided, so "
+        "a training is drawn into collapse.",
+        "Use the published loss (temi_loss).", "published-loss"),
+    "LOSS02 zero": Advice(
+        "The learning rate is zero where it counts, so nothing moves there.",
+        "Set the rate at every step, the first above zero (schedule=\"steps\")."),
+    "LOSS02 still": Advice(
+        "From the first record to the last, not even one cluster's worth of items has changed its cluster.",
+        "Raise the learning rate tenfold, and look whether the heads are in the optimiser.", "rate"),
+    "LOSS02 flat": Advice(
+        "The loss ends no lower than it began: nothing was learned, or all of it before the first record.",
+        "See LOSS01; look whether the optimiser holds all weights and gradients reach them, then try other "
+        "learning rates."),
+    "LOSS03": Advice(
+        "The weights of a batch sum to 1 and are averaged once more, or the like: the loss shrinks as the batch "
+        "grows, and whatever is added to it gains weight.",
+        "Add up losses whose weights sum to 1, or average losses whose weights do not."),
+    "PAIR01": Advice(
+        "Student and teacher see the same item, which says nothing about what belongs together.",
+        "Pair every item with one of its neighbours (knn_graph), the item itself left out.", "neighbours")})
 
 # %% ../../nbs/temi/08_checks.ipynb #8d7cb5a3
 def _whole(value, least: int, name: str) -> int:
@@ -102,20 +114,20 @@ def _whole(value, least: int, name: str) -> int:
     raise ValueError(f"{name} is {value!r}; expected a whole number, {least} or more")
 
 
-def _probabilities(probs) -> np.ndarray:
+def _probabilities(probs, name: str = "cluster_probs") -> np.ndarray:
     "Predictions as [H, n, C]; a `ValueError` where rows are no probabilities."
     heads = as_array(probs).ndim
-    p = as_numbers(probs, "probs", (None,) * (3 if heads == 3 else 2))
+    p = as_numbers(probs, name, (None,) * (3 if heads == 3 else 2))
     p = p if heads == 3 else p[None]
-    if p.shape[2] < 2: raise ValueError("probs have 1 column; expected one a cluster, two or more")
+    if p.shape[2] < 2: raise ValueError(f"{name} have 1 column; expected one a cluster or class, two or more")
     if p.min() < 0 or abs(p.sum(-1) - 1).max() > .01:   # room for float16
-        raise ValueError("rows of probs must be >= 0 and sum to 1; give softmax(logits), not logits")
+        raise ValueError(f"rows of {name} must be >= 0 and sum to 1; give softmax(logits), not logits")
     return p
 
 
-def _ids(labels, n_clusters: int, name: str = "labels") -> np.ndarray:
+def _ids(clusters, n_clusters: int, name: str = "clusters") -> np.ndarray:
     "Cluster ids as [H, n], or epochs for heads; a `ValueError` for what is none."
-    ids = as_array(labels)
+    ids = as_array(clusters)
     if ids.ndim not in (1, 2) or not ids.size or ids.dtype.kind not in "iu":
         raise ValueError(f"{name} has shape {list(ids.shape)} and holds {ids.dtype}; "
                          "expected whole numbers [H, n] or [n]")
@@ -125,17 +137,17 @@ def _ids(labels, n_clusters: int, name: str = "labels") -> np.ndarray:
     return np.atleast_2d(ids).astype(np.int64)
 
 
-def _heads(probs, labels, n_clusters) -> tuple[np.ndarray, int] | None:
-    "Cluster ids of the heads, [H, n], and C: by `probs`, else by `labels`; None without either."
+def _heads(probs, clusters, n_clusters) -> tuple[np.ndarray, int] | None:
+    "Cluster ids of the heads, [H, n], and C: by probabilities, else by ids; None without either."
     told = None if n_clusters is None else _whole(n_clusters, 2, "n_clusters")
-    if probs is None: return None if labels is None or told is None else (_ids(labels, told), told)
+    if probs is None: return None if clusters is None or told is None else (_ids(clusters, told), told)
     p = _probabilities(probs)
-    if told not in (None, p.shape[2]):
-        raise ValueError(f"n_clusters is {told}, but probs have {p.shape[2]} columns; expected one a cluster")
-    return p.argmax(-1), p.shape[2]
+    if told in (None, p.shape[2]): return p.argmax(-1), p.shape[2]
+    raise ValueError(f"n_clusters is {told}, but cluster_probs have {p.shape[2]} columns; "
+                     "expected one a cluster")
 
 
-_WANTED = "needs `probs`, or `labels` with `n_clusters`"
+_WANTED = "needs `cluster_probs`, or `clusters` with `n_clusters`"
 
 # %% ../../nbs/temi/08_checks.ipynb #bf61e80f
 def _effective(counts: np.ndarray) -> np.ndarray:
@@ -151,57 +163,57 @@ def _by_chance(shares: np.ndarray, n: int, heads: int, generator) -> tuple[np.nd
     return both.min(2).T, both.mean((0, 2))
 
 
-def _expected(shares, n_clusters: int) -> np.ndarray:
+def _expected(shares, n_clusters: int, name: str = "cluster_shares") -> np.ndarray:
     "Expected sizes as shares that sum to 1, [C]."
     if shares is None: return np.full(n_clusters, 1 / n_clusters)
-    sizes = as_numbers(shares, "shares", (n_clusters,)).astype(float)
+    sizes = as_numbers(shares, name, (n_clusters,)).astype(float)
     if sizes.min() >= 0 and np.count_nonzero(sizes) > 1: return sizes / sizes.sum()
-    raise ValueError(f"shares range from {sizes.min():g} to {sizes.max():g}; "
+    raise ValueError(f"{name} range from {sizes.min():g} to {sizes.max():g}; "
                      "expected none below 0 and at least two above")
 
 # %% ../../nbs/temi/08_checks.ipynb #f39d5e56
 @check("CLU01", "temi")
 def cluster_collapse(
-    probs=None,      # [H, n, C] or [n, C]
-    labels=None,     # [H, n] or [n] in place of probs, with
-    n_clusters=None, # C
-    shares=None,     # [C] expected sizes; equal ones unless told
-    loss="temi",     # "replacement" is known to merge clusters
-    beta=.6,         # of that loss
-    seed: int = 0,   # draws the null
+    cluster_probs=None,  # [H, n, C] or [n, C]
+    clusters=None,       # [H, n] or [n] in place of cluster_probs, with
+    n_clusters=None,     # C
+    cluster_shares=None, # [C] expected sizes; equal ones unless told
+    loss_fn="temi",      # word or function; "replacement" is known to merge clusters
+    beta=.6,             # of that loss
+    seed: int = 0,       # draws the null
 ) -> Finding:
     "Whether clusters are empty, or next to empty."
-    if (given := _heads(probs, labels, n_clusters)) is None: return _lacks("CLU01", _WANTED)
-    (ids, classes), sizes = given, _expected(shares, given[1])
+    if (given := _heads(cluster_probs, clusters, n_clusters)) is None: return adviser.lacks("CLU01", _WANTED)
+    (ids, classes), sizes = given, _expected(cluster_shares, given[1])
     heads, n = ids.shape
     needed = 1 + ceil(log(LEVEL / DRAWS / heads) / log(sizes.max()))   # beyond every draw, 99 in 100
-    if n < needed: return _lacks("CLU01", f"{n} items are too few to tell empty clusters from chance", needed)
+    if n < needed: return adviser.lacks("CLU01", f"{n} items are too few to tell empty clusters from chance", needed)
     counts = np.array([np.bincount(head, minlength=classes) for head in ids])
-    return _used(counts, *_by_chance(sizes, n, heads, stream(seed, "CLU01")), loss, beta)
+    return _used(counts, *_by_chance(sizes, n, heads, stream(seed, "CLU01")), loss_fn, beta)
 
 
-def _used(counts, null, mean, loss, beta) -> Finding:
+def _used(counts, null, mean, loss_fn, beta) -> Finding:
     "The finding about how many items each head puts in each cluster, [H, C]."
     values = np.array([np.count_nonzero(counts, axis=1), _effective(counts)])
     worst = values.min(1)
     ps = [p_value(-worst[i], -null[i]) for i in (0, 1)]
     halves = 1 + HALF * (mean - 1)
     lost = [ps[i] <= LEVEL / 2 and worst[i] < halves[i] for i in (0, 1)]
-    case, extra = _merged(loss, beta)
+    case, extra = _merged(loss_fn, beta)
     i = int(lost[1] and not lost[0])
     limit = halves[1] if i else -critical(-null[0], LEVEL / 2)
     why = (f"{('used', 'effective')[i]} clusters of the worst of {len(counts)} heads: {worst[0]:.0f} used, "
            f"{worst[1]:.1f} effective of {counts.shape[1]}; chance leaves {mean[0]:.1f} and {mean[1]:.1f}")
-    return _found("CLU01", _status(min(1., 2 * ps[i]), any(lost)), case, statistic=worst[i], threshold=limit,
+    return adviser.found("CLU01", status_of(min(1., 2 * ps[i]), any(lost)), case, statistic=worst[i], threshold=limit,
                   p=min(1., 2 * ps[i]), evidence={
         "why": why + extra, "used": values[0], "effective": values[1], "expected_used": mean[0],
         "expected_effective": mean[1], "largest_share": (counts.max(1) / counts.sum(1))})
 
 
-def _merged(loss, beta) -> tuple[str, str]:
+def _merged(loss_fn, beta) -> tuple[str, str]:
     "Case of the advice, and what the loss is known to do to clusters."
     from mlfixes.temi.losses import merged_clusters
-    if loss != "replacement": return "", ""
+    if callable(loss_fn) or loss_fn != "replacement": return "", ""
     return "replacement", f"; the replacement likes {merged_clusters(beta):.1f} best"
 
 # %% ../../nbs/temi/08_checks.ipynb #6366b990
@@ -246,7 +258,7 @@ def regulariser_at_fault(
     asked = regulariser is not None and n_clusters is not None
     share = None if loss_terms is None else _share(loss_terms)
     if not asked and share is None:
-        return _lacks("CLU02", "needs `loss_terms` that move, or a `regulariser` with `n_clusters`")
+        return adviser.lacks("CLU02", "needs `loss_terms` that move, or a `regulariser` with `n_clusters`")
     if asked:
         C, weight = _whole(n_clusters, 2, "n_clusters"), float(as_array(regulariser_weight))
         paid = _payment(regulariser, weight, C)
@@ -258,14 +270,14 @@ def _signed(paid: float, most: float) -> Finding:
     "The finding about what collapse costs."
     status, case = ("ok", "") if paid > 0 else ("warn", "blind") if paid == 0 else ("fail", "sign")
     why = f"nats that one cluster for all costs beyond balance; the entropy of the mean takes {most:.3g}"
-    return _found("CLU02", status, case, statistic=paid, threshold=0., evidence={"why": why})
+    return adviser.found("CLU02", status, case, statistic=paid, threshold=0., evidence={"why": why})
 
 
 def _shared(share: float, spans: dict[str, float]) -> Finding:
     "The finding about the regulariser's share."
     status = "fail" if share > _LARGEST_SHARE else "ok"
     told = ", ".join(f"{name} {span:.3g}" for name, span in spans.items())
-    return _found("CLU02", status, "share", statistic=share, threshold=_LARGEST_SHARE, evidence={
+    return adviser.found("CLU02", status, "share", statistic=share, threshold=_LARGEST_SHARE, evidence={
         "why": f"share of what moves that is not the objective's ({told})", "spans": spans})
 
 # %% ../../nbs/temi/08_checks.ipynb #03c73557
@@ -292,19 +304,19 @@ def _raw_null(ids: np.ndarray, n_clusters: int, generator) -> np.ndarray:
 # %% ../../nbs/temi/08_checks.ipynb #2b32d36e
 @check("CLU03", "temi")
 def unaligned_vote(
-    probs=None,        # [H, n, C]
-    labels=None,       # [H, n] in place of probs, with
-    n_clusters=None,   # C
-    answer="raw vote", # how heads are made one: or "lowest loss", "aligned"
-    seed: int = 0,     # halves the items, permutes ids
+    cluster_probs=None, # [H, n, C]
+    clusters=None,      # [H, n] in place of cluster_probs, with
+    n_clusters=None,    # C
+    answer="raw vote",  # how heads are made one: or "lowest loss", "aligned"
+    seed: int = 0,      # halves the items, permutes ids
 ) -> Finding:
     "Whether heads agree on clusters but not on their names, and vote by name."
     known(answer, ("raw vote", "lowest loss", "aligned"), "answer")
-    if (given := _heads(probs, labels, n_clusters)) is None: return _lacks("CLU03", _WANTED)
+    if (given := _heads(cluster_probs, clusters, n_clusters)) is None: return adviser.lacks("CLU03", _WANTED)
     (ids, classes), draw = given, stream(seed, "CLU03")
-    if len(ids) < 2: return _lacks("CLU03", "one head has no other to vote with", 2)
+    if len(ids) < 2: return adviser.lacks("CLU03", "one head has no other to vote with", 2)
     if ids.shape[1] < 2 * _SIGNS_NEEDED:
-        return _lacks("CLU03", f"{ids.shape[1]} items are too few to learn a naming", 2 * _SIGNS_NEEDED)
+        return adviser.lacks("CLU03", f"{ids.shape[1]} items are too few to learn a naming", 2 * _SIGNS_NEEDED)
     return _named_apart(ids, classes, answer, _halves(ids.shape[1], draw), draw)
 
 
@@ -317,14 +329,14 @@ def _named_apart(ids, classes, answer, first, draw) -> Finding:
     p = _lost(int((after > before).sum()), int((before > after).sum()))
     pairs, limit = (len(ids) - 1) * raw.shape[1], critical(_raw_null(raw, classes, draw), LEVEL)
     heard, could = before.sum() / pairs, after.sum() / pairs
-    status = _status(p, heard < HALF * could) if answer == "raw vote" else "ok"
+    status = status_of(p, heard < HALF * could) if answer == "raw vote" else "ok"
     kept = _overlap(raw_vote(ids, classes), raw_vote(same, classes), classes)
     ratio = float(heard / could) if could else 1.
     why = (f"of the agreement that heads could have is in their raw ids: {heard:.3f} of {could:.3f}; ids "
            f"without relation have {1 / classes:.3f}, hardly above {limit:.3f}; a raw vote keeps {kept:.2f} "
            "of the aligned one")
     if answer != "raw vote": why += f", but the answer is {answer!r}"
-    return _found("CLU03", status, statistic=ratio, threshold=HALF, p=p, evidence={
+    return adviser.found("CLU03", status, statistic=ratio, threshold=HALF, p=p, evidence={
         "why": why, "raw": heard, "aligned": could, "unrelated": 1 / classes, "unrelated_limit": limit,
         "vote_keeps": kept})
 
@@ -335,7 +347,7 @@ def _overlap(a: np.ndarray, b: np.ndarray, classes: int) -> float:
     return float((align_heads(np.stack([a, b]), classes)[1][b] == a).mean())
 
 # %% ../../nbs/temi/08_checks.ipynb #ca5cd10b
-_MEASURED = 500   # items whose neighbours are looked at
+_MEASURED = 500   # items whose neighbours are looked at, for time
 
 
 def _kappa(a: np.ndarray, b: np.ndarray, classes: int) -> float:
@@ -346,18 +358,19 @@ def _kappa(a: np.ndarray, b: np.ndarray, classes: int) -> float:
 
 
 def _neighbouring(emb: np.ndarray, neighbors, generator) -> tuple[np.ndarray, np.ndarray]:
-    "Positions of some items and of a neighbour of each: drawn from those given, else the nearest by cosine."
+    "Positions of some items and of a neighbour of each: one of those given, else the nearest that is looked at."
     from mlfixes.temi.neighbors import check_neighbors
-    n = len(emb)
-    items = np.sort(generator.permutation(n)[:_MEASURED])
     if neighbors is not None:
-        index = check_neighbors(neighbors, n)[items]
+        items = _sample(len(emb), generator, _MEASURED)
+        index = check_neighbors(neighbors, len(emb))[items]
         return items, index[np.arange(len(items)), generator.integers(index.shape[1], size=len(items))]
-    length = np.linalg.norm(emb, axis=1, keepdims=True)
-    unit = emb / np.where(length > 0, length, 1)
+    near = _sample(len(emb), generator)
+    items = _sample(len(near), generator, _MEASURED)
+    length = np.linalg.norm(emb[near], axis=1, keepdims=True)
+    unit = emb[near] / np.where(length > 0, length, 1)
     cosine = unit[items] @ unit.T
     cosine[np.arange(len(items)), items] = -np.inf
-    return items, cosine.argmax(1)
+    return near[items], near[cosine.argmax(1)]
 
 
 def _random_heads(emb: np.ndarray, a, b, classes: int, generator) -> np.ndarray:
@@ -369,54 +382,156 @@ def _random_heads(emb: np.ndarray, a, b, classes: int, generator) -> np.ndarray:
 # %% ../../nbs/temi/08_checks.ipynb #4be89526
 @check("CLU04", "temi", needs=("embeddings",))
 def random_level(
-    embeddings,      # [n, d] as the heads see them
-    probs=None,      # [H, n, C] or [n, C]
-    labels=None,     # [H, n] or [n] in place of probs, with
-    n_clusters=None, # C
-    neighbors=None,  # [n, k] positions; the nearest by cosine unless told
-    seed: int = 0,   # draws pairs and random heads
+    embeddings,         # [n, d] as the heads see them
+    cluster_probs=None, # [H, n, C] or [n, C]
+    clusters=None,      # [H, n] or [n] in place of cluster_probs, with
+    n_clusters=None,    # C
+    neighbors=None,     # [n, k] positions; the nearest by cosine unless told
+    seed: int = 0,      # draws pairs and random heads
 ) -> Finding:
     "Whether neighbours share a cluster more often than under random heads."
-    if (given := _heads(probs, labels, n_clusters)) is None: return _lacks("CLU04", _WANTED)
+    if (given := _heads(cluster_probs, clusters, n_clusters)) is None: return adviser.lacks("CLU04", _WANTED)
     (ids, classes), draw = given, stream(seed, "CLU04")
-    emb = as_numbers(embeddings, "embeddings", (ids.shape[1], None), ", one row an item that has a label")
+    emb = as_numbers(embeddings, "embeddings", (ids.shape[1], None), ", one row an item of the heads")
     if len(emb) < 2 * classes:   # a cluster of one has no neighbour to share it with
-        return _lacks("CLU04", f"{len(emb)} items are too few for pairs in {classes} clusters", 2 * classes)
+        return adviser.lacks("CLU04", f"{len(emb)} items are too few for pairs in {classes} clusters", 2 * classes)
     a, b = _neighbouring(emb, neighbors, draw)
     null = _random_heads(emb, a, b, classes, draw)
     if (limit := critical(null, LEVEL)) > 1 - _ROUNDING or not np.ptp(emb, axis=0).any():
-        return _lacks("CLU04", "neighbours are so alike that random heads put them together, too")
+        return adviser.lacks("CLU04", "neighbours are so alike that random heads put them together, too")
     mean = np.mean([_kappa(head[a], head[b], classes) for head in ids])
     p = p_value(mean, null)
-    why = (f"agreement of neighbours beyond that of cluster sizes, mean of {len(ids)} heads; "
+    why = (f"agreement of {len(a)} pairs of neighbours beyond that of cluster sizes, mean of {len(ids)} heads; "
            f"random heads have {null.mean():.3f}")
-    return _found("CLU04", "ok" if p <= LEVEL else "fail", statistic=mean, threshold=limit, p=p,
+    if neighbors is None and len(emb) > _ITEMS: why += f"; sought among {_ITEMS} of {len(emb)} items"
+    return adviser.found("CLU04", "ok" if p <= LEVEL else "fail", statistic=mean, threshold=limit, p=p,
                   evidence={"why": why, "random": null.mean(), "pairs": len(a)})
 
+# %% ../../nbs/temi/08_checks.ipynb #1c2d4ab8
+_FLIPS = 100 * (DRAWS + 1) - 1   # of signs: with the least number of classes one order in 128 is the worst
+
+
+def _right(ids: np.ndarray, y: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Of heads [H, n], named on `first`: right there, [H]; right on the other items, [H, m]; gain over chance."
+    from scipy.optimize import linear_sum_assignment
+    fits, right, gain = [], [], []
+    for head in ids:
+        table = np.zeros((head.max() + 1, y.max() + 1))
+        np.add.at(table, (head[first], y[first]), 1)
+        clusters, classes = linear_sum_assignment(table, maximize=True)
+        names = np.full(len(table), -1)
+        names[clusters] = classes
+        told, sizes = names[head[~first]], np.bincount(y[~first]) / (~first).sum()
+        fits.append(table[clusters, classes].sum())
+        right.append(told == y[~first])
+        gain.append(right[-1].mean() - np.where(told < 0, 0, sizes[told]).mean())
+    return np.array(fits), np.array(right), np.array(gain)
+
+
+def _sign_flip(differences: np.ndarray, generator) -> float:
+    "p of a sum of differences, [K], if each could as well have the other sign."
+    signs = generator.integers(2, size=(_FLIPS, len(differences)), dtype=np.int8) * np.int8(2) - np.int8(1)
+    return p_value(float(differences.sum()), signs @ differences.astype(float))
+
+# %% ../../nbs/temi/08_checks.ipynb #2a667c9c
+@check("CLU05", "temi", needs=("embeddings", "labels"))
+def behind_kmeans(
+    embeddings,         # [n, d] as the heads see them
+    labels,             # [n] known classes
+    cluster_probs=None, # [H, n, C] or [n, C]
+    clusters=None,      # [H, n] or [n] in place of cluster_probs, with
+    n_clusters=None,    # C
+    seed: int = 0,      # draws items, halves and signs, starts k-means
+) -> Finding:
+    "Whether k-means on the same embeddings agrees better with known classes."
+    from sklearn.cluster import KMeans
+    if (given := _heads(cluster_probs, clusters, n_clusters)) is None: return adviser.lacks("CLU05", _WANTED)
+    (ids, C), draw = given, stream(seed, "CLU05")
+    emb = as_numbers(embeddings, "embeddings", (ids.shape[1], None), ", one row an item of the heads")
+    items = _sample(len(emb), draw)
+    y = _known(labels, len(emb))[items]
+    if y.max() + 1 < _SIGNS_NEEDED:
+        return adviser.lacks("CLU05", f"{y.max() + 1} classes are too few to compare them", _SIGNS_NEEDED)
+    if len(items) < (needed := 2 * max(C, int(y.max()) + 1)):
+        return adviser.lacks("CLU05", f"{len(items)} items are too few to learn and to judge a naming", needed)
+    plain = KMeans(C, n_init="auto", random_state=seed).fit_predict(emb[items])
+    return _behind(np.vstack([plain, ids[:, items]]), y, draw, len(emb))
+
+
+def _known(labels, n: int) -> np.ndarray:
+    "Known classes as numbers from 0 without gaps, [n]; a `ValueError` for another number of them."
+    y = as_array(labels)
+    if y.shape == (n,): return np.unique(y, return_inverse=True)[1]
+    raise ValueError(f"labels has shape {list(y.shape)}; expected [{n}], the known class of every item")
+
+
+def _behind(ids, y, draw, of) -> Finding:
+    "The finding about heads of which the first is k-means."
+    first = _halves(len(y), draw)
+    fits, right, gain = _right(ids, y, first)
+    best = 1 + int(fits[1:].argmax())
+    differences = np.bincount(y[~first], right[0].astype(int) - right[best], minlength=y.max() + 1)
+    p, kept = _sign_flip(differences, draw), float(gain[best] / gain[0]) if gain[0] > 0 else 1.
+    some = "" if len(y) == of else f"; looked at {len(y)} of {of} items"
+    why = (f"of the accuracy that k-means has above chance is kept: {right[best].mean():.3f} right, k-means "
+           f"{right[0].mean():.3f}; by class: {(differences > 0).sum()} worse, {(differences < 0).sum()} better{some}")
+    return adviser.found("CLU05", status_of(p, kept < HALF), statistic=kept, threshold=HALF, p=p, evidence={
+        "why": why, "accuracy": right[best].mean(), "kmeans": right[0].mean(), "head": best - 1})
+
 # %% ../../nbs/temi/08_checks.ipynb #44a5ed29
-_TAIL = 5   # losses in the last fifth, at least
+def loss_landmarks(
+    loss_fn,        # "cross-entropy", "temi", "clamped", "replacement", "scan", or a function of predictions [C, C]
+    n_classes: int, # C, classes or clusters
+    beta=.6,        # of "temi", "clamped" and "replacement"
+    shares=None,    # [C] of the classes, for the prior of "cross-entropy"
+) -> dict[str, float]:
+    "The loss of uniform, collapsed and perfect predictions, and of the prior where it is known."
+    C = _whole(n_classes, 2, "n_classes")
+    if callable(loss_fn): return _of_function(loss_fn, C)
+    if loss_fn != "cross-entropy": return _of_clusters(loss_fn, C, beta)
+    values = {"uniform": log(C), "collapsed": inf, "perfect": 0.}
+    return values if shares is None else values | {"prior": _entropy(_expected(shares, C, "shares"))}
 
 
-def _values(loss: str, n_clusters: int, beta: float) -> dict[str, float]:
-    "The loss of a pair that agrees in uniform, collapsed and perfect predictions, nats."
+def _entropy(shares: np.ndarray) -> float:
+    "Entropy of shares, nats."
+    from scipy.special import entr
+    return float(entr(shares).sum())
+
+
+def _of_function(loss_fn: Callable, n_classes: int) -> dict[str, float]:
+    "What a function of predictions [C, C] gives, of which row i belongs to class i."
+    import torch
+    perfect = torch.eye(n_classes, dtype=torch.float64)
+    states = {"uniform": torch.full_like(perfect, 1 / n_classes),
+              "collapsed": perfect[:1].expand(n_classes, -1), "perfect": perfect}
+    given = {name: as_array(loss_fn(p)) for name, p in states.items()}
+    if {value.size for value in given.values()} == {1}: return {name: float(v) for name, v in given.items()}
+    raise ValueError(f"loss_fn gives shapes {[list(v.shape) for v in given.values()]} for predictions "
+                     f"[{n_classes}, {n_classes}]; expected one number")
+
+
+def _of_clusters(loss_fn: str, n_clusters: int, beta: float) -> dict[str, float]:
+    "The loss of a pair that agrees, nats."
     import torch
     from mlfixes.temi.losses import LOSSES, scan_loss
-    pair = dict(LOSSES, scan=lambda p, q, pk, beta: scan_loss(p, q))[known(loss, [*LOSSES, "scan"], "loss")]
+    pairs = dict(LOSSES, scan=lambda p, q, pk, beta: scan_loss(p, q))
+    pair = pairs[known(loss_fn, ["cross-entropy", *pairs], "loss_fn")]
     uniform = torch.full((1, n_clusters), 1 / n_clusters, dtype=torch.float64)
     one = torch.nn.functional.one_hot(torch.zeros(1, dtype=torch.long), n_clusters).double()
     values = {"uniform": pair(uniform.log(), uniform.log(), uniform[0].log(), beta),
               "collapsed": pair(one.log(), one.log(), one[0].log(), beta),
               "perfect": pair(one.log(), one.log(), uniform[0].log(), beta)}
-    if loss == "scan": values["perfect"] = values["uniform"] - log(n_clusters)   # agreement free, as balanced
-    return {name: float(value) for name, value in values.items()}
+    if loss_fn == "scan": values["perfect"] = values["uniform"] - log(n_clusters)   # agreement free, as balanced
+    return {name: float(value) + 0. for name, value in values.items()}   # -0 becomes 0
 
-
+# %% ../../nbs/temi/08_checks.ipynb #2175ddc3
 def _scales(weights, n_clusters: int) -> list[tuple[str, float, float]]:
     "What weights may do to the loss: a name, the factor for uniform predictions, the one for sure ones."
     none, pairs = ("", 1., 1.), (" and weighted by 1/C", 1 / n_clusters, 1.)
     if weights is None: return [none, pairs]
     if isinstance(weights, str):
-        return [dict(none=none, pairs=pairs)[known(weights, ("none", "pairs"), "weights")]]
+        return [dict(none=none, pairs=pairs)[known(weights, ("none", "pairs"), "pair_weights")]]
     weights = _batches(weights)
     if _sums_to_one(weights): return [(" and weighted by 1/B", *[1 / weights.shape[1]] * 2)]
     return [none if np.ptp(weights) == 0 and abs(weights.max() - 1) < _ROUNDING else pairs]
@@ -426,89 +541,170 @@ def _batches(weights) -> np.ndarray:
     "Weights as [S, B], none below 0."
     array = as_array(weights)
     array = np.atleast_2d(array) if array.ndim == 1 else array
-    array = as_numbers(array, "weights", (None, None)).astype(float)
+    array = as_numbers(array, "pair_weights", (None, None)).astype(float)
     if array.min() >= -_ROUNDING * array.max(): return array
-    raise ValueError(f"weights go down to {array.min():g}; expected none below 0")
+    raise ValueError(f"pair_weights go down to {array.min():g}; expected none below 0")
 
 
 def _sums_to_one(weights: np.ndarray) -> bool:
     "Whether the weights of every batch, [S, B], sum to 1 up to rounding."
     return bool((abs(weights.sum(1) - 1) <= _ROUNDING * weights.shape[1]).all())
 
-# %% ../../nbs/temi/08_checks.ipynb #2a667c9c
-@check("LOSS01", "temi", needs=("losses", "n_clusters"))
-def loss_at_landmark(
-    losses,          # [T] objective, epoch by epoch; SCAN's with its entropy
-    n_clusters,      # C
-    loss="temi",     # or "clamped", "replacement", "scan"
-    beta=.6,
-    weights=None,    # [B] or [S, B] of the items of a batch, or "none", "pairs"; both are tried unless told
-    probs=None,      # [H, n, C] or [n, C]: to see whether predictions tell anything after all
-) -> Finding:
-    "Whether the loss is that of predictions without information."
+# %% ../../nbs/temi/08_checks.ipynb #7c7407f2
+_TAIL = next(m for m in range(1, 100) if comb(2 * m, m) * LEVEL / 2 >= 1)   # in a fifth, to order two by rank
+
+
+class _Landmark(NamedTuple):
+    "A loss that tells nothing, and how far below and above it a loss still is there."
+    name: str
+    value: float
+    below: float
+    above: float
+
+    def margins(self, loss: float) -> float:
+        "How many margins a loss is away."
+        gap = loss - self.value
+        return gap / self.above if gap > 0 else -gap / self.below
+
+
+def _noise(losses: np.ndarray, tail: np.ndarray) -> float:
+    "Half of the t interval of the tail's mean, and the last decimal that the losses have."
     from scipy.stats import t
-    losses, C = as_numbers(losses, "losses", (None,)).astype(float), _whole(n_clusters, 2, "n_clusters")
-    if len(losses) < 5 * _TAIL:
-        return _lacks("LOSS01", f"{len(losses)} losses are too few: the last fifth is judged", 5 * _TAIL)
-    tail = losses[-(len(losses) // 5):]
-    noise = float(t.isf(LEVEL / 2, len(tail) - 1) * tail.std(ddof=1) / len(tail) ** .5)
-    marks = _marks(_values(loss, C, beta), _scales(weights, C), C, noise)
-    name, mark, margin = min(marks, key=lambda one: abs(tail.mean() - one[1]) / one[2])
-    return _landed(tail.mean(), name, mark, margin, C, None if probs is None else _information(probs))
+    decimals = next((d for d in range(16) if (losses.round(d) == losses).all()), 16)
+    grain = 10. ** -decimals if decimals else 0.
+    spread = float(t.isf(LEVEL / 2, len(tail) - 1) * tail.std(ddof=1) / len(tail) ** .5)
+    return spread + grain + _ROUNDING * max(1., abs(tail.mean()))
 
 
-def _marks(values, scales, n_clusters, noise) -> list[tuple[str, float, float]]:
-    "Landmarks: name, value, and within what distance the loss is there; one cluster's worth and the noise."
+def _cluster_marks(values: dict, scales, n_clusters: int, noise: float) -> list[_Landmark]:
+    "Landmarks of clusters: one cluster's worth and the noise on either side."
     found = []
     for name, at_uniform, at_sure in scales:
-        perfect = values["perfect"] * at_sure
         for state, factor in (("uniform", at_uniform), ("collapsed", at_sure)):
-            mark = values[state] * factor + 0.   # -0 becomes 0
-            found.append((state + name, mark, abs(perfect - mark) / n_clusters + noise))
-    return found
+            mark = values[state] * factor
+            margin = abs(values["perfect"] * at_sure - mark) / n_clusters + noise
+            found.append(_Landmark(state + name, mark, margin, margin))
+    return [mark for mark in found if isfinite(mark.value + mark.below)]
 
 
-def _information(probs) -> float:
-    "Nats that a prediction tells of its cluster, of the head that tells most."
+def _class_marks(values: dict, n_classes: int, noise: float) -> list[_Landmark]:
+    "Landmarks of classes: noise below and one class's worth above; from the prior up to uniform all tell nothing."
+    found = [_Landmark(state, values[state], noise, noise + abs(values["perfect"] - values[state]) / n_classes)
+             for state in ("uniform", "collapsed") if isfinite(values[state] + values["perfect"])]
+    if "prior" not in values: return found
+    return found + [_Landmark("prior", values["prior"], noise, noise + values["uniform"] - values["prior"])]
+
+# %% ../../nbs/temi/08_checks.ipynb #5655dab2
+@check("LOSS01", "temi", needs=("losses",))
+def loss_at_landmark(
+    losses,             # [T] objective, epoch by epoch or step by step; SCAN's with its entropy
+    n_clusters=None,    # C of a clusterer
+    n_classes=None,     # C of a classifier; else the columns of probs, or how many labels differ
+    loss_fn=None,       # "temi" of clusters, "cross-entropy" of classes, or as `loss_landmarks` takes it
+    beta=.6,
+    labels=None,        # [n] classes of some samples
+    train_labels=None,  # [m] classes of those that the losses are of
+    pair_weights=None,  # [B] or [S, B] of the items of a batch, or "none", "pairs"; both are tried unless told
+    cluster_probs=None, # [H, n, C] or [n, C]: to see whether predictions tell anything after all
+    probs=None,         # [n, C] of a classifier, for the same
+    seed: int = 0,      # draws items whose predictions are read
+) -> Finding:
+    "Whether the loss is that of predictions without information."
+    losses = as_numbers(losses, "losses", (None,)).astype(float)
+    clusters = (n_clusters is not None or cluster_probs is not None) and str(loss_fn) != "cross-entropy"
+    seen = _seen(cluster_probs, "cluster_probs") if clusters else _seen(probs, "probs")
+    C = _number(n_clusters, seen) if clusters else _number(n_classes, seen, labels, train_labels)
+    if C is None: return adviser.lacks("LOSS01", "needs `n_clusters`, `n_classes`, `train_labels` or `labels`")
+    if len(losses) < 5 * _TAIL:
+        return adviser.lacks("LOSS01", f"{len(losses)} losses are too few: the last fifth is judged", 5 * _TAIL)
+    loss_fn = loss_fn or ("temi" if clusters else "cross-entropy")
+    values, tail = loss_landmarks(loss_fn, C, beta), losses[-(len(losses) // 5):]
+    if not clusters and str(loss_fn) == "cross-entropy": values |= _prior(labels, train_labels, C)
+    noise = _noise(losses, tail)
+    marks = (_cluster_marks(values, _scales(pair_weights, C), C, noise) if clusters
+             else _class_marks(values, C, noise))
+    told = None if seen is None else _information(seen, stream(seed, "LOSS01"))
+    return _landed(tail.mean(), marks, values, C, loss_fn, clusters, told)
+
+
+def _seen(probs, name: str) -> np.ndarray | None: return None if probs is None else _probabilities(probs, name)
+
+
+def _number(told, seen, labels=None, train_labels=None) -> int | None:
+    "C: as told, else the columns of predictions, else how many labels differ; None where none or one does."
+    if told is not None: return _whole(told, 2, "the number of classes or clusters")
+    if seen is not None: return seen.shape[2]
+    labels = labels if train_labels is None else train_labels
+    return None if labels is None or (C := len(np.unique(as_array(labels)))) < 2 else C
+
+
+def _prior(labels, train_labels, n_classes: int) -> dict[str, float]:
+    "The loss of shares learned from `train_labels`, or on a new sample those of `labels`; none without."
+    given = labels if train_labels is None else train_labels
+    if given is None: return {}
+    counts = np.unique(as_array(given), return_counts=True)[1]
+    n = counts.sum()
+    shares = counts / n if train_labels is not None else counts / (n - 1 + n_classes)   # left out, and one more each
+    return {"prior": min(log(n_classes), float(-(counts / n * np.log(shares)).sum()))}
+
+
+def _information(p: np.ndarray, generator) -> float:
+    "Nats that a prediction [H, n, C] tells of its cluster, of the head that tells most, on some items."
     from scipy.special import entr
-    p = _probabilities(probs).astype(float)
+    p = p[:, _sample(p.shape[1], generator)].astype(float)
     return float((entr(p.mean(1)).sum(-1) - entr(p).sum(-1).mean(1)).max())
 
 
-def _landed(value, name, mark, margin, n_clusters, told) -> Finding:
+def _landed(value, marks, values, n_classes, loss_fn, clusters, told) -> Finding:
     "The finding about the mean of the last losses and the landmark that is nearest."
-    near, worth = abs(value - mark) <= margin, log(n_clusters) / n_clusters
-    status = "ok" if not near or told is not None and told > worth else "warn" if told is None else "fail"
-    why = f"margins from {mark:.4g}, where predictions are {name}; the last fifth has {value:.4g}"
-    if told is not None: why += f"; a prediction tells {told:.3g} nats, one cluster is worth {worth:.3g}"
-    return _found("LOSS01", status, statistic=abs(value - mark) / margin, threshold=1., evidence={
-        "why": why, "loss": value, "landmark": mark, "name": name, "margin": margin})
+    if not marks: return adviser.lacks("LOSS01", "needs a `loss_fn` with finite landmarks")
+    mark, worth = min(marks, key=lambda one: one.margins(value)), log(n_classes) / n_classes
+    far, sure = mark.margins(value), not clusters and str(loss_fn) == "cross-entropy"
+    status = "ok" if far > 1 else _of_known(None if told is None else told > worth, sure)
+    case = "" if clusters else "classes"
+    cheap = values["collapsed"] < values["uniform"] - _ROUNDING * abs(values["uniform"])
+    if cheap and status == "ok": status, case = "warn", "cheap" if callable(loss_fn) else "replacement"
+    why = f"margins from {mark.value:.4g}, the loss of {mark.name} predictions; the last fifth has {value:.4g}"
+    if told is not None: why += f"; a prediction tells {told:.3g} nats, one of {n_classes} is worth {worth:.3g}"
+    if cheap: why += f"; collapse costs {values['collapsed']:.4g}, less than uniform predictions"
+    return adviser.found("LOSS01", status, case, statistic=far, threshold=1., evidence={
+        "why": why, "loss": value, "landmark": mark.value, "name": mark.name, "landmarks": values,
+        "margin": mark.above if value > mark.value else mark.below})
 
-# %% ../../nbs/temi/08_checks.ipynb #7c7407f2
+
+def _of_known(tells: bool | None, sure: bool) -> str:
+    "The status at a landmark: predictions that tell something clear clusters, those that do not confirm it."
+    if tells: return "warn" if sure else "ok"
+    return "fail" if sure or tells is False else "warn"
+
+# %% ../../nbs/temi/08_checks.ipynb #6a4bd990
 @check("LOSS02", "temi")
 def low_rate(
-    rates=None,         # [T] learning rate of every epoch
-    label_history=None, # [T, n] cluster ids of one head or of the answer, oldest first, with
-    n_clusters=None,    # C
+    lr=None,              # number or [T] learning rate of every epoch or step
+    cluster_history=None, # [T, n] cluster ids of one head or of the answer, oldest first, with
+    n_clusters=None,      # C
+    losses=None,          # [T] of the objective, oldest first
 ) -> Finding:
-    "Whether the learning rate is zero where it counts, or labels stay where they started."
-    found = [] if rates is None else [_zero_rates(as_numbers(rates, "rates", (None,)))]
-    if label_history is not None and n_clusters is not None:
+    "Whether the learning rate is zero where it counts, or labels or losses stay where they started."
+    found = [] if lr is None else [_zero_rates(as_numbers(np.atleast_1d(as_array(lr)), "lr", (None,)))]
+    if cluster_history is not None and n_clusters is not None:
         C = _whole(n_clusters, 2, "n_clusters")
-        found.append(_still(_ids(label_history, C, "label_history"), C))
-    if not found: return _lacks("LOSS02", "needs `rates`, or `label_history` with `n_clusters`")
-    return Diagnosis(found).findings[0]    # the worst
+        found.append(_still(_ids(cluster_history, C, "cluster_history"), C))
+    if losses is not None: found.append(_flat(as_numbers(losses, "losses", (None,)).astype(float)))
+    if found: return Diagnosis(found).findings[0]    # the worst
+    return adviser.lacks("LOSS02", "needs `lr`, `losses`, or `cluster_history` with `n_clusters`")
 
 
 def _zero_rates(rates) -> Finding:
-    "The finding about epochs without a learning rate."
-    if rates.min() < 0: raise ValueError(f"rates go down to {rates.min():g}; expected none below 0")
-    idle = rates == 0
-    status = "ok" if not idle.any() else "fail" if idle.mean() > HALF else "warn"
+    "The finding about records without a learning rate."
+    if rates.min() < 0: raise ValueError(f"lr goes down to {rates.min():g}; expected none below 0")
+    counted = rates[:-1] if len(rates) > 1 else rates
+    idle = counted == 0
+    status = "fail" if idle.mean() > HALF else "warn" if idle.mean() > LEVEL else "ok"
     first = f", the first: number {idle.argmax() + 1}" if idle.any() else ""
-    why = f"of {len(rates)} epochs have rate 0{first}"
-    return _found("LOSS02", status, "zero", statistic=int(idle.sum()), threshold=0,
-                  evidence={"why": why, "highest": rates.max()})
+    why = f"of {len(counted)} records that count have rate 0: {idle.sum()}{first}"
+    return adviser.found("LOSS02", status, "zero", statistic=idle.mean(), threshold=LEVEL,
+                         evidence={"why": why, "highest": rates.max()})
 
 
 def _still(history, n_clusters) -> Finding:
@@ -516,37 +712,54 @@ def _still(history, n_clusters) -> Finding:
     from scipy.stats import binom
     epochs, n = history.shape
     needed = ceil(log(LEVEL) / log(1 - 1 / n_clusters))
-    if epochs < 2: return _lacks("LOSS02", "one record of labels has no other to compare with", 2)
-    if n < needed: return _lacks("LOSS02", f"{n} items are too few to see a cluster's worth change", needed)
+    if epochs < 2: return adviser.lacks("LOSS02", "one record of labels has no other to compare with", 2)
+    if n < needed: return adviser.lacks("LOSS02", f"{n} items are too few to see a cluster's worth change", needed)
     changed = int((history[0] != history[-1]).sum())
     p = float(binom.cdf(changed, n, 1 / n_clusters))
     why = f"of the items changed their cluster over {epochs} records, {changed} of {n}"
-    return _found("LOSS02", _status(p, changed < HALF * n / n_clusters), "still", statistic=changed / n, p=p,
-                  threshold=float(binom.ppf(LEVEL, n, 1 / n_clusters)) / n, evidence={"why": why})
+    return adviser.found("LOSS02", status_of(p, changed < HALF * n / n_clusters), "still", statistic=changed / n,
+                         p=p, threshold=float(binom.ppf(LEVEL, n, 1 / n_clusters)) / n, evidence={"why": why})
 
-# %% ../../nbs/temi/08_checks.ipynb #5655dab2
+
+def _flat(losses) -> Finding:
+    "The finding about losses, [T], that end no lower than they began."
+    from scipy.stats import mannwhitneyu, norm, t
+    if (m := len(losses) // 5) < _TAIL:
+        return adviser.lacks("LOSS02", f"{len(losses)} losses are too few to compare two fifths", 5 * _TAIL)
+    first, last = losses[:m], losses[-m:]
+    ranks = mannwhitneyu(first, last, alternative="greater")
+    spread = max(last.std(ddof=1), _ROUNDING * max(1., abs(last.mean()))) * (1 + 1 / m) ** .5
+    alone = float(t.sf((first[0] - last.mean()) / spread, m - 1))
+    p = min(1., 2 * min(float(ranks.pvalue) if np.ptp([first, last]) else 1., alone))
+    limit = .5 + float(norm.isf(LEVEL / 2)) * ((2 * m + 1) / 12) ** .5 / m
+    why = (f"of pairs from the first and the last fifth fell: from {losses[0]:.4g}, on average {first.mean():.4g} "
+           f"to {last.mean():.4g}")
+    return adviser.found("LOSS02", "ok" if p <= LEVEL else "warn", "flat", statistic=ranks.statistic / m**2,
+                         threshold=limit, p=p, evidence={"why": why, "first": losses[0], "last": last.mean()})
+
+# %% ../../nbs/temi/08_checks.ipynb #cd82cbfe
 @check("LOSS03", "temi")
 def shrinking_loss(
-    weights=None,      # [B] or [S, B] of the items of a batch
+    pair_weights=None, # [B] or [S, B] of the items of a batch
     reduction="mean",  # of the weighted losses, or "sum"
     batch_losses=None, # {B: losses or gradient norms}, at two batch sizes or more
 ) -> Finding:
     "Whether the loss is divided by the size of the batch."
     known(reduction, ("mean", "sum"), "reduction")
     if batch_losses is not None: return _slope(dict(batch_losses))
-    if weights is None or isinstance(weights, str):
-        return _lacks("LOSS03", "needs `weights` as numbers, or `batch_losses` at two batch sizes")
-    return _summed(_batches(weights), reduction)
+    if pair_weights is None or isinstance(pair_weights, str):
+        return adviser.lacks("LOSS03", "needs `pair_weights` as numbers, or `batch_losses` at two batch sizes")
+    return _summed(_batches(pair_weights), reduction)
 
 
 def _summed(weights, reduction) -> Finding:
     "The finding about weights, [S, B], whose losses are averaged or added up."
     B, sums = weights.shape[1], weights.sum(1)
-    if B == 1: return _lacks("LOSS03", "batches of one item are their own mean", 2)
+    if B == 1: return adviser.lacks("LOSS03", "batches of one item are their own mean", 2)
     divided = _sums_to_one(weights) and reduction == "mean"
     why = (f"mean sum of the weights of a batch, from {sums.min():.6g} to {sums.max():.6g}; B is {B}, "
            f"the reduction {reduction!r}")
-    return _found("LOSS03", "fail" if divided else "ok", statistic=sums.mean(), threshold=1 + _ROUNDING * B,
+    return adviser.found("LOSS03", "fail" if divided else "ok", statistic=sums.mean(), threshold=1 + _ROUNDING * B,
                   evidence={"why": why, "batch": B})
 
 
@@ -554,15 +767,15 @@ def _slope(by_batch: Mapping) -> Finding:
     "The finding about the slope of the logarithm of losses over that of batch sizes."
     from scipy.stats import t
     x, y = _log_log(by_batch)
-    if len(set(x)) < 2: return _lacks("LOSS03", "one batch size has no other to compare with", 2)
-    if len(x) < 4: return _lacks("LOSS03", f"{len(x)} losses are too few for a slope with an error", 4)
+    if len(set(x)) < 2: return adviser.lacks("LOSS03", "one batch size has no other to compare with", 2)
+    if len(x) < 4: return adviser.lacks("LOSS03", f"{len(x)} losses are too few for a slope with an error", 4)
     slope, level = np.polyfit(x, y, 1)
     error = ((y - slope * x - level) ** 2).sum() / (len(x) - 2) / ((x - x.mean()) ** 2).sum()
     margin = max(float(error) ** .5, _ROUNDING)
     p = float(t.cdf((slope + HALF) / margin, len(x) - 2))
     limit = -HALF - float(t.isf(LEVEL, len(x) - 2)) * margin
     why = f"slope of ln |loss| over ln B at {len(set(x))} batch sizes; 0 is none, -1 is a division by B"
-    return _found("LOSS03", "fail" if p <= LEVEL else "ok", statistic=slope, threshold=limit, p=p,
+    return adviser.found("LOSS03", "fail" if p <= LEVEL else "ok", statistic=slope, threshold=limit, p=p,
                   evidence={"why": why})
 
 
@@ -578,14 +791,14 @@ def _log_log(by_batch) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.array(points).reshape(-1, 2).T
     return x, y
 
-# %% ../../nbs/temi/08_checks.ipynb #6a4bd990
+# %% ../../nbs/temi/08_checks.ipynb #b7d6a58a
 @check("PAIR01", "temi")
 def same_sample(
     pairs=None,   # [m, 2] positions that student and teacher saw, or a tuple of two [m]
     views=None,   # two [m, d]: what they saw
 ) -> Finding:
     "Whether student and teacher see the same item."
-    if pairs is None and views is None: return _lacks("PAIR01", "needs `pairs` or `views`")
+    if pairs is None and views is None: return adviser.lacks("PAIR01", "needs `pairs` or `views`")
     given = [same for same in (_same_index(pairs), _same_view(views)) if same is not None]
     if len({len(same) for same, _ in given}) > 1:
         raise ValueError(f"pairs has {len(given[0][0])} rows and views have {len(given[1][0])}; "
@@ -593,7 +806,7 @@ def same_sample(
     same, items = np.all([same for same, _ in given], axis=0), min(items for _, items in given)
     needed = ceil(log(LEVEL) / log(1 / items)) if items > 1 else None
     if items < 2 or len(same) < needed:
-        return _lacks("PAIR01", f"{len(same)} pairs of {items} items are too few to tell them from chance",
+        return adviser.lacks("PAIR01", f"{len(same)} pairs of {items} items are too few to tell them from chance",
                       max(2, needed or 2))
     return _equal(same, items)
 
@@ -623,10 +836,10 @@ def _equal(same: np.ndarray, items: int) -> Finding:
     p = float(binom.sf(equal - 1, m, 1 / items))
     why = (f"of {m} pairs show student and teacher the same; blind drawing from {items} items "
            f"gives {1 / items:.3g}")
-    return _found("PAIR01", _status(p, same.mean() > HALF), statistic=same.mean(), p=p,
+    return adviser.found("PAIR01", status_of(p, same.mean() > HALF), statistic=same.mean(), p=p,
                   threshold=float(binom.isf(LEVEL, m, 1 / items)) / m, evidence={"why": why, "equal": equal})
 
-# %% ../../nbs/temi/08_checks.ipynb #1c2d4ab8
+# %% ../../nbs/temi/08_checks.ipynb #07cda7b6
 def inputs_of(
     probs,     # [H, n, C] of the trained heads
     history,   # table with objective, regulariser, loss and rate, one row an epoch
@@ -635,11 +848,11 @@ def inputs_of(
     "What a training leaves, by the names that `findings_on` takes."
     scan, regulariser = settings["loss"] == "scan", settings["regulariser"]
     probs = as_array(probs)
-    given = dict(probs=probs, n_clusters=probs.shape[2], rates=history["rate"], weights=settings["weight"],
-                 losses=history["loss" if scan else "objective"],
-                 **{name: settings[name] for name in ("loss", "beta", "answer")})
+    given = dict(cluster_probs=probs, n_clusters=probs.shape[2], lr=history["rate"],
+                 pair_weights=settings["weight"], losses=history["loss" if scan else "objective"],
+                 loss_fn=settings["loss"], beta=settings["beta"], answer=settings["answer"])
     if settings["pairs"] == "same": given["pairs"] = np.repeat(np.arange(probs.shape[1])[:, None], 2, 1)
-    if settings["weight"] == "misplaced": given["weights"] = _misplaced(probs[:, :settings["batch"]])
+    if settings["weight"] == "misplaced": given["pair_weights"] = _misplaced(probs[:, :settings["batch"]])
     if regulariser == "none": return given
     weight = settings["regulariser_weight"]
     return given | dict(regulariser=regulariser, regulariser_weight=weight, loss_terms=dict(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from functools import lru_cache
 from inspect import getclosurevars
 from itertools import permutations
@@ -16,91 +16,102 @@ from typing import Any
 import numpy as np
 
 from ..bench.task import stream
-from ..doctor.findings import (Diagnosis, Finding, as_array, as_numbers, check, critical, family_findings,
-                                     not_applicable, p_value)
+from ..doctor.findings import (DRAWS, HALF, LEVEL, Advice, Adviser, Diagnosis, Finding, as_array,
+                                     as_numbers, check, critical, family_findings, p_value, status_of)
 
 # %% auto #0
-__all__ = ['LEVEL', 'DRAWS', 'HALF', 'PROOFS', 'dead_codes', 'shrunken_codebook', 'out_of_reach', 'errors_are_scales',
-           'misscaled_columns', 'worse_than_mean', 'unlike_training', 'unequal_budgets', 'category_drift',
+__all__ = ['adviser', 'dead_codes', 'shrunken_codebook', 'out_of_reach', 'errors_are_scales', 'misscaled_columns',
+           'worse_than_mean', 'unlike_training', 'answer_in_columns', 'unequal_budgets', 'category_drift',
            'findings_on', 'diagnose']
 
-# %% ../../nbs/vqvae/11_checks.ipynb #661ef0a1
-LEVEL = .01   # of each check: the share of healthy arrays that it may call bad
-DRAWS = 199   # behind a simulated null; (DRAWS + 1) * LEVEL / 2 is whole: two share the level exactly
-HALF = .5     # of what was to be had: losing more than this fails
-
 # %% ../../nbs/vqvae/11_checks.ipynb #efcce6f1
-PROOFS = {   # code and case -> claim of the vqvae task that proves the remedy
-    "VQ01": "update", "VQ02": None, "VQ03": "update", "REC01 units": "scale", "REC01 lost": "scale",
-    "REC02 scales": None, "REC02 tails": "asinh-rank", "REC03": "columns-bits-transfer", "DATA03": None,
-    "DATA04 names": None, "DATA04 scale": "scale", "DATA04 order": None, "CFG03": "epochs"}
-
-_ADVICE = {   # code and case: cause, remedy
-    "VQ01": ("Codes are dead, or next to it: they started where nothing is, or were carried away by their "
-             "first update.",
-             "Start codebooks at k-means, count from one, and revive dead codes (update=\"ours\")."),
-    "VQ02": ("The codebooks have shrunk: a larger share of fewer codes is in use.",
-             "Compare numbers of live codes, or perplexities, at equal sizes and categories."),
-    "VQ03": ("Codes lie so far out that none of what is quantised can have them: averages whose counts start "
-             "at zero are divided by nearly nothing.",
-             "Let counts start at one and codes at k-means (update=\"ours\")."),
-    "REC01 units": ("These errors differ as the scales of the categories do, not as their fits.",
-                    "Compare R2 or errors over variances (category_scores); look at scales before ratios."),
-    "REC01 lost": ("The errors are the mean squares of the columns: the reconstruction is in other units, or "
-                   "of other columns.",
-                   "Scale inputs as in training and undo it before comparing; see DATA04."),
-    "REC02 scales": ("A few columns have nearly all of the variance, so that a squared error sees no others.",
-                     "Scale every column (ColumnScaler)."),
-    "REC02 tails": ("A few rows hold the variance of a column, so that dividing by its deviation leaves next "
-                    "to nothing of all other rows.",
-                    "Scale by median and asinh (ColumnScaler(\"asinh\"))."),
-    "REC03": ("The mean of a column is a better reconstruction: its category has too few bits, or DATA04 "
-              "tells why.",
-              "See DATA04; then give bits to the categories that need them (allocate_bits)."),
-    "DATA03": ("A name stands for other columns than in the other run.",
-               "Match categories by their columns (matched), or use the same categories in both runs."),
-    "DATA04 names": ("Columns are missing, unknown, or in another order than in training.",
-                     "Pick and order columns by the names of the training (read_table(..., columns=))."),
-    "DATA04 scale": ("Columns are distributed unlike those of the training, as by a scaler that was left out "
-                     "or applied twice.",
-                     "Use the scaler that is stored with the model, once (mlfixes.vqvae.checkpoint.load)."),
-    "DATA04 order": ("Columns go together unlike in training, as in another order or from redrawn encoders.",
-                     "Use the stored names and encoders (mlfixes.vqvae.checkpoint.load)."),
-    "CFG03": ("The runs differ in more than what is on trial.",
-              "Run both alike (compare refuses otherwise): epochs, columns, categories, bits, scaler, data.")}
-
-
-def _found(code, status, case="", **told) -> Finding:
-    "The finding with the advice for its code and case where something is wrong."
-    if status == "ok": return Finding(code, "vqvae", status, **told)
-    cause, remedy = _ADVICE[key := f"{code} {case}".strip()]
-    return Finding(code, "vqvae", status, cause=cause, remedy=remedy,
-                   claim=PROOFS[key] and f"vqvae/{PROOFS[key]}", **told)
-
-
-def _status(p: float, fails: bool, level: float = LEVEL) -> str:
-    "The rule: beyond chance warns, and fails where more than half is lost."
-    return "ok" if p > level else "fail" if fails else "warn"
-
-
-def _lacks(code, why, needed=None) -> Finding: return not_applicable(code, "vqvae", why, needed)
+adviser = Adviser("vqvae", {
+    "VQ01": Advice(
+        "Codes are dead, or next to it: they started where nothing is, or were carried away by their first "
+        "update.",
+        "Start codebooks at k-means, count from one, and revive dead codes (update=\"ours\").", "update"),
+    "VQ02": Advice(
+        "The codebooks have shrunk: a larger share of fewer codes is in use.",
+        "Compare numbers of live codes, or perplexities, at equal sizes and categories."),
+    "VQ03": Advice(
+        "Codes lie so far out that none of what is quantised can have them: averages whose counts start at "
+        "zero are divided by nearly nothing.",
+        "Let counts start at one and codes at k-means (update=\"ours\").", "update"),
+    "REC01 units": Advice(
+        "These errors differ as the scales of the categories do, not as their fits.",
+        "Compare R2 or errors over variances (category_scores); look at scales before ratios."),
+    "REC01 lost": Advice(
+        "The errors are the mean squares of the columns: the reconstruction is in other units, or of other "
+        "columns.",
+        "Scale inputs as in training and undo it before comparing; see DATA04."),
+    "REC02 scales": Advice(
+        "A few columns have nearly all of the variance, so that a squared error sees no others.",
+        "Scale every column (ColumnScaler)."),
+    "REC02 tails": Advice(
+        "A few rows hold the variance of a column, so that dividing by its deviation leaves next to nothing "
+        "of all other rows.",
+        "Scale by median and asinh (ColumnScaler(\"asinh\")).", "asinh-rank"),
+    "REC03": Advice(
+        "The mean of a column is a better reconstruction: its category has too few bits, or DATA04 tells "
+        "why.",
+        "See DATA04; then give bits to the categories that need them (allocate_bits) and encode with a beam.",
+        "columns-bits-transfer"),
+    "DATA03": Advice(
+        "A name stands for other columns than in the other run.",
+        "Match categories by their columns (matched), or use the same categories in both runs."),
+    "DATA04 names": Advice(
+        "Columns are missing, unknown, or in another order than in training.",
+        "Pick and order columns by the names of the training (read_table(..., columns=))."),
+    "DATA04 scale": Advice(
+        "Columns are distributed unlike those of the training, as by a scaler that was left out or applied "
+        "twice.",
+        "Use the scaler that is stored with the model, once (mlfixes.vqvae.checkpoint.load)."),
+    "DATA04 order": Advice(
+        "Columns go together unlike in training, as in another order or from redrawn encoders.",
+        "Use the stored names and encoders (mlfixes.vqvae.checkpoint.load)."),
+    "DATA05": Advice(
+        "A column is the answer itself, under other names or in other units.",
+        "Drop the column, and train and score again."),
+    "CFG03": Advice(
+        "The runs differ in more than what is on trial.",
+        "Run both with the same epochs, rows, batch, sizes and data, and change one thing at a time."),
+    "CFG03 seed": Advice(
+        "The runs drew other starts, orders or splits, so that luck may be what differs.",
+        "Compare runs on the same seeds, and on several of them.")})
 
 
 def _worst(found: list[Finding]) -> Finding: return Diagnosis(tuple(found)).findings[0]
 
-# %% ../../nbs/vqvae/11_checks.ipynb #521089e4
+# %% ../../nbs/vqvae/11_checks.ipynb #5fe08f40
+_AT_ONCE = 2 ** 20   # numbers of a table that are copied at a time
+
+
+def _sizes(codebook_sizes, codebook=None) -> np.ndarray | None:
+    "Codes in each book, [S], as told or as the books have; None where nobody tells."
+    if codebook_sizes is not None: return np.atleast_1d(as_array(codebook_sizes))
+    return None if codebook is None else np.array([len(book) for book in _several(codebook)])
+
+
+def _several(codebook) -> list[np.ndarray]:
+    "The books of a list or an array of them, [S, K, w], or the one, [K, w]."
+    if isinstance(codebook, (list, tuple)) and len(codebook) and as_array(codebook[0]).ndim == 2:
+        return [as_array(book) for book in codebook]
+    codebook = as_array(codebook)
+    return list(codebook) if codebook.ndim == 3 else [codebook]
+
+
 def _books(codes, sizes, prefix: str = "") -> tuple[np.ndarray, np.ndarray]:
     "Codes [n, S] and sizes [S]; a `ValueError` where a code is in no book."
     from mlfixes.vqvae.quantize import _in_range
     codes, sizes = as_array(codes), np.atleast_1d(as_array(sizes))
     codes = codes[:, None] if codes.ndim == 1 else codes
     if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or not sizes.size or sizes.min() < 1: raise ValueError(
-        f"{prefix}sizes has shape {list(sizes.shape)} and holds {sizes.dtype}; "
+        f"{prefix}codebook_sizes has shape {list(sizes.shape)} and holds {sizes.dtype}; "
         "expected whole numbers [S], 1 or more")
     try: _in_range(codes, tuple(map(int, sizes)))
     except ValueError as error: raise ValueError(f"{prefix}{error}") from None
     if not len(codes): raise ValueError(f"{prefix}codes has no rows; expected one at least")
-    return codes.astype(np.int64), sizes.astype(np.int64)
+    return codes.astype(np.int64, copy=False), sizes.astype(np.int64)
 
 
 def _counts(codes: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
@@ -108,9 +119,34 @@ def _counts(codes: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
     return [np.bincount(code, minlength=K) for code, K in zip(codes.T, sizes)]
 
 
+def _table(x):
+    "The numbers of a `Table`; anything else as it is."
+    return x if hasattr(x, "iloc") else getattr(x, "X", x)
+
+
+def _no_columns(code: str, x) -> Finding | None:
+    "The finding that there are no columns to look at; None where `x` has two axes."
+    if (axes := as_array(_table(x)).ndim) == 2: return None
+    return adviser.lacks(code, f"x has {axes} axes; columns are looked at where it has two, [n, d]")
+
+
 def _columns(x, name: str, d: int | None = None) -> np.ndarray:
-    "Columns as float64 [n, d]."
-    return as_numbers(getattr(x, "X", x), name, (None, d)).astype(float)
+    "Columns [n, d], read-only."
+    return as_numbers(_table(x), name, (None, d))
+
+
+def _by_columns(of, *tables: np.ndarray) -> list[np.ndarray]:
+    "What `of` says of every column, [d] each, from a few columns as float64 at a time."
+    n, d = tables[0].shape
+    step = max(1, _AT_ONCE // n)
+    parts = [of(*(table[:, j:j + step].astype(float) for table in tables)) for j in range(0, d, step)]
+    return [np.concatenate(part) for part in zip(*parts)]
+
+
+def _some(rows: np.ndarray, most: int, generator) -> np.ndarray:
+    "All rows, or so many of them by chance, in their order."
+    if len(rows) <= most: return rows
+    return rows[np.sort(generator.choice(len(rows), most, replace=False))]
 
 
 def _categories(groups, d: int) -> dict[str, np.ndarray]:
@@ -154,25 +190,29 @@ def _rows_needed(books: tuple[int, ...]) -> int:
     return n
 
 
-@check("VQ01", "vqvae", needs=("codes", "sizes"))
+@check("VQ01", "vqvae", needs=("codes",))
 def dead_codes(
-    codes,         # [n, S] or [n]
-    sizes,         # [S] or K
-    seed: int = 0, # draws the null
+    codes,               # [n, S] or [n]
+    codebook_sizes=None, # [S] or K; of `codebook` unless told
+    codebook=None,       # [K, w], or a list of S
+    seed: int = 0,       # draws the null
 ) -> Finding:
     "Whether codes are dead, or next to it, that chance would let live."
+    if (sizes := _sizes(codebook_sizes, codebook)) is None:
+        return adviser.lacks("VQ01", "needs `codebook_sizes` or `codebook`, to know what could be used")
     codes, sizes = _books(codes, sizes)
-    if sizes.max() == 1: return _lacks("VQ01", "every book has one code, which cannot be dead")
+    if sizes.max() == 1: return adviser.lacks("VQ01", "every book has one code, which cannot be dead")
     n, needed = len(codes), _rows_needed(tuple(sizes.tolist()))
-    if n < needed: return _lacks("VQ01", f"{n} rows are too few to tell dead codes from chance", needed)
+    if n < needed:
+        return adviser.lacks("VQ01", f"{n} rows are too few to tell dead codes from chance", needed)
     draw, counts = stream(seed, "VQ01"), _counts(codes, sizes)
     null = np.array([_by_chance(n, int(K), draw) for K in sizes])    # [S, 2, DRAWS]
     values = np.array([[np.count_nonzero(count), _entropies(count)] for count in counts])
-    return _used(values, null, sizes)
+    return _used(values, null, sizes, n)
 
 
-def _used(values: np.ndarray, null: np.ndarray, sizes: np.ndarray) -> Finding:
-    "The finding about live codes and bits of every book, [S, 2], against the null, [S, 2, DRAWS]."
+def _used(values: np.ndarray, null: np.ndarray, sizes: np.ndarray, n: int) -> Finding:
+    "The finding about live codes and bits of every book, [S, 2], against the null, [S, 2, DRAWS], of n rows."
     mean, total, totals = null.mean(-1), values.sum(0), null.sum(0)
     ps = [p_value(-total[i], -totals[i]) for i in (0, 1)]
     first = np.array([1, 0])   # a code that even collapse leaves
@@ -180,15 +220,22 @@ def _used(values: np.ndarray, null: np.ndarray, sizes: np.ndarray) -> Finding:
     left[sizes == 1] = 1
     lost = [ps[i] <= LEVEL / 2 and left[:, i].min() < HALF for i in (0, 1)]
     i = int(lost[1] and ps[0] > LEVEL / 2)
-    p, at = min(1., 2 * ps[i]), int(left.min(1).argmin())
-    what, chance = ("live codes", "bits in use")[i], mean.sum(0)
-    why = (f"{what}: {total[0]:.0f} of {sizes.sum()} codes live and {total[1]:.1f} of "
-           f"{np.log2(sizes).sum():.1f} bits; chance leaves {chance[0]:.1f} and {chance[1]:.1f}; "
-           f"book {at} has {values[at, 0]:.0f} of {sizes[at]}")
-    return _found("VQ01", _status(p, any(lost)), statistic=total[i], p=p,
-                  threshold=-critical(-totals[i], LEVEL / 2), evidence={
+    p, seen = min(1., 2 * ps[i]), mean[:, 0].sum() >= HALF * sizes.sum()
+    limit = -critical(-totals[i], LEVEL / 2) if seen else HALF * mean[:, i].sum()
+    status = status_of(p, any(lost)) if seen or any(lost) else "ok"
+    few = "" if seen else f"; {n} rows touch less than half of the codes, so that only losing half counts"
+    why = ("live codes", "bits in use")[i] + _use_said(values, mean, sizes, int(left.min(1).argmin())) + few
+    return adviser.found("VQ01", status, statistic=total[i], p=p, threshold=limit, evidence={
         "why": why, "live": values[:, 0], "dead": int(sizes.sum() - total[0]), "bits": values[:, 1],
-        "expected_live": mean[:, 0]})
+        "expected_live": mean[:, 0], "perplexity": 2 ** values[:, 1], "expected_perplexity": 2 ** mean[:, 1]})
+
+
+def _use_said(values, mean, sizes, at: int) -> str:
+    "What is used of all books, and of the worst one."
+    total, chance = values.sum(0), mean.sum(0)
+    return (f": {total[0]:.0f} of {sizes.sum()} codes live and {total[1]:.1f} of {np.log2(sizes).sum():.1f} "
+            f"bits; chance leaves {chance[0]:.1f} and {chance[1]:.1f}; book {at} has {values[at, 0]:.0f} of "
+            f"{sizes[at]}, perplexity {2 ** values[at, 1]:.1f}, chance leaves {2 ** mean[at, 1]:.1f}")
 
 # %% ../../nbs/vqvae/11_checks.ipynb #349e11cf
 def _alive(counts: list[np.ndarray]) -> tuple[int, float]:
@@ -205,18 +252,21 @@ def _above(difference: float, variance: float) -> float:
     return float(norm.sf(difference / variance ** .5))
 
 
-@check("VQ02", "vqvae", needs=("codes", "sizes", "other_codes", "other_sizes"))
+@check("VQ02", "vqvae", needs=("codes", "other_codes", "other_codebook_sizes"))
 def shrunken_codebook(
-    codes,        # [n, S] of this run
-    sizes,        # [S]
-    other_codes,  # [n, T] of the run that it is compared with
-    other_sizes,  # [T]
+    codes,                # [n, S] of this run
+    other_codes,          # [n, T] of the run that it is compared with
+    other_codebook_sizes, # [T]
+    codebook_sizes=None,  # [S]; of `codebook` unless told
+    codebook=None,        # [K, w], or a list of S
 ) -> Finding:
     "Whether a larger share of codes in use hides that fewer are."
-    (codes, sizes), (before, K) = _books(codes, sizes), _books(other_codes, other_sizes, "other_")
-    if len(codes) != len(before):
-        return _lacks("VQ02", f"{len(codes)} and {len(before)} rows: more rows see more codes; take as many",
-                      max(len(codes), len(before)))
+    if (sizes := _sizes(codebook_sizes, codebook)) is None:
+        return adviser.lacks("VQ02", "needs `codebook_sizes` or `codebook`, to know what could be used")
+    (codes, sizes), (before, K) = _books(codes, sizes), _books(other_codes, other_codebook_sizes, "other_")
+    if len(codes) != len(before): return adviser.lacks(
+        "VQ02", f"{len(codes)} and {len(before)} rows: more rows see more codes; take as many",
+        max(len(codes), len(before)))
     return _shrunk(*_alive(_counts(codes, sizes)), sizes.sum(), *_alive(_counts(before, K)), K.sum())
 
 
@@ -228,7 +278,7 @@ def _shrunk(live: int, noise: float, of: int, was: int, other: float, of_other: 
     limit = was - float(norm.isf(LEVEL)) * (noise + other) ** .5
     why = (f"live codes of {of} ({100 * now:.1f} %), after {was} of {of_other} ({100 * then:.1f} %) in the "
            "other run")
-    return _found("VQ02", _status(p, live < HALF * was), statistic=live, threshold=limit, p=p,
+    return adviser.found("VQ02", status_of(p, live < HALF * was), statistic=live, threshold=limit, p=p,
                   evidence={"why": why, "share": now, "other_share": then, "other_live": was})
 
 # %% ../../nbs/vqvae/11_checks.ipynb #7f92b58c
@@ -247,13 +297,18 @@ def _reach_needed(K: int) -> int:
 
 def _pairs(codebook, latents) -> list[tuple[np.ndarray, np.ndarray]]:
     "Codebooks [K, w] and what is quantised with them, [n, w]."
-    several = isinstance(codebook, (list, tuple)) and as_array(codebook[0]).ndim == 2
-    books, rows = (list(codebook), list(latents)) if several else ([codebook], [latents])
+    books, rows = _several(codebook), _several(latents)
     if len(books) != len(rows):
         raise ValueError(f"{len(books)} codebooks and {len(rows)} latents; expected one each")
     books = [as_numbers(book, "codebook", (None, None)).astype(float) for book in books]
-    return [(book, as_numbers(z, "latents", (None, book.shape[1]), ", as wide as the codebook").astype(float))
+    return [(book, as_numbers(z, "latents", (None, book.shape[1]), ", as wide as the codebook"))
             for book, z in zip(books, rows)]
+
+
+def _furthest(z: np.ndarray, mean: np.ndarray) -> float:
+    "The largest distance of rows from their mean."
+    parts = np.array_split(z, ceil(z.size / _AT_ONCE))
+    return max(float(np.linalg.norm(part - mean, axis=1).max()) for part in parts)
 
 
 @check("VQ03", "vqvae", needs=("codebook", "latents"))
@@ -265,9 +320,9 @@ def out_of_reach(
     pairs = _pairs(codebook, latents)
     K, n = sum(len(book) for book, _ in pairs), min(len(z) for _, z in pairs)
     if n < (needed := _reach_needed(K)):
-        return _lacks("VQ03", f"{n} rows are too few to know how far {K} codes may lie out", needed)
-    far = [(np.linalg.norm(book - z.mean(0), axis=1), float(np.linalg.norm(z - z.mean(0), axis=1).max()))
-           for book, z in pairs]
+        return adviser.lacks("VQ03", f"{n} rows are too few to know how far {K} codes may lie out", needed)
+    means = [z.mean(0, dtype=float) for _, z in pairs]
+    far = [(np.linalg.norm(book - mean, axis=1), _furthest(z, mean)) for (book, z), mean in zip(pairs, means)]
     return _reached(far, K)
 
 
@@ -281,7 +336,7 @@ def _reached(far, K: int) -> Finding:
     status = "fail" if out > HALF * K else "warn" if out else "ok"
     why = (f"times further out than anything quantised is the furthest code of book {at} of {len(far)}; "
            f"{out} of {K} codes are out of reach")
-    return _found("VQ03", status, statistic=norms.max() / R, threshold=limit / R, evidence={
+    return adviser.found("VQ03", status, statistic=norms.max() / R, threshold=limit / R, evidence={
         "why": why, "out_of_reach": out, "largest_code": norms.max(), "largest_latent": R})
 
 # %% ../../nbs/vqvae/11_checks.ipynb #adb73996
@@ -301,46 +356,50 @@ def _log_correlations(a: np.ndarray, b: np.ndarray, generator) -> tuple[float, n
 
 @check("REC01", "vqvae", needs=("x", "groups"))
 def errors_are_scales(
-    x,              # [n, d]
-    groups,         # category -> positions, or [d]
-    x_hat=None,     # [n, d] reconstructions, in the units of x
-    errors=None,    # [G] in place of them: as a report gives them
-    seed: int = 0,  # permutes the categories
+    x,                 # [n, d]
+    groups,            # category -> positions, or [d]
+    x_hat=None,        # [n, d] reconstructions, in the units of x
+    group_errors=None, # [G] in place of them: as a report gives them
+    seed: int = 0,     # permutes the categories
 ) -> Finding:
     "Whether errors of categories are their scales."
-    if x_hat is None and errors is None: return _lacks("REC01", "needs `x_hat` or `errors`")
+    if x_hat is None and group_errors is None:
+        return adviser.lacks("REC01", "needs `x_hat` or `group_errors`")
+    if lacking := _no_columns("REC01", x): return lacking
     x = _columns(x, "x")
     groups = _categories(groups, x.shape[1])
-    if len(groups) < _CATEGORIES: return _lacks(
+    if len(groups) < _CATEGORIES: return adviser.lacks(
         "REC01", f"{len(groups)} categories are too few to see what their errors go with", _CATEGORIES)
-    if len(x) < 4: return _lacks("REC01", f"{len(x)} rows have no halves to compare", 4)
+    if len(x) < 4: return adviser.lacks("REC01", f"{len(x)} rows have no halves to compare", 4)
     draw = stream(seed, "REC01")
-    parts = (_of_errors(x, x_hat, groups, np.array_split(draw.permutation(len(x)), 2)) if errors is None
-             else _of_reported(x, errors, groups))
-    if min(part.min() for part in parts) > 0: return _explained(*parts, errors is not None, draw)
-    return _lacks("REC01", "a category has no error or no variance; there is no logarithm of 0")
+    parts = (_of_reported(x, group_errors, groups) if group_errors is not None else
+             _of_errors(x, x_hat, groups, np.array_split(draw.permutation(len(x)), 2)))
+    if min(part.min() for part in parts) > 0: return _explained(*parts, group_errors is not None, draw)
+    return adviser.lacks("REC01", "a category has no error or no variance; there is no logarithm of 0")
 
 
 def _by(squares: np.ndarray, groups) -> np.ndarray:
-    "Mean over rows and columns of every category, [G]."
-    return np.array([squares[:, where].mean() for where in groups.values()])
+    "Means over the columns of every category, [G], of means of columns, [d]."
+    return np.array([squares[where].mean() for where in groups.values()])
 
 
 def _of_errors(x, x_hat, groups, halves) -> tuple[np.ndarray, ...]:
     "Errors of half of the rows, mean squares of the others; of all: errors, variances, those of x_hat; [G]."
-    x_hat = as_numbers(x_hat, "x_hat", x.shape).astype(float)
-    squares, (a, b) = (x - x_hat) ** 2, halves
-    spread, spread_hat = (_by((one - one.mean(0)) ** 2, groups) for one in (x, x_hat))
-    constant = spread_hat <= _ROUNDING * _by(x_hat ** 2, groups)
-    spread_hat[constant] = np.finfo(float).tiny
-    return _by(squares[a], groups), _by(x[b] ** 2, groups), _by(squares, groups), spread, spread_hat
+    x_hat, (a, b) = as_numbers(x_hat, "x_hat", x.shape), halves
+    def means(x, hat):
+        squares = (x - hat) ** 2
+        of_halves = squares[a].mean(0), (x[b] ** 2).mean(0)
+        return *of_halves, squares.mean(0), x.var(0), hat.var(0), (hat ** 2).mean(0)
+    *parts, spread_hat, moment_hat = (_by(one, groups) for one in _by_columns(means, x, x_hat))
+    constant = spread_hat <= _ROUNDING * moment_hat
+    return *parts, np.where(constant, np.finfo(float).tiny, spread_hat)
 
 
 def _of_reported(x, errors, groups) -> tuple[np.ndarray, ...]:
     "As `_of_errors`; how large reconstructions are is not known, and taken for right."
-    errors = as_numbers(errors, "errors", (len(groups),), ", one a category").astype(float)
-    spread = _by((x - x.mean(0)) ** 2, groups)
-    return errors, _by(x ** 2, groups), errors, spread, spread
+    errors = as_numbers(errors, "group_errors", (len(groups),), ", one a category").astype(float)
+    moment, spread = (_by(one, groups) for one in _by_columns(lambda x: ((x ** 2).mean(0), x.var(0)), x))
+    return errors, moment, errors, spread, spread
 
 
 def _follows(spread_hat: np.ndarray, spread: np.ndarray) -> bool:
@@ -354,16 +413,16 @@ def _explained(M, moment, errors, spread, spread_hat, told: bool, generator) -> 
     r, null = _log_correlations(M, moment, generator)
     p, explained, relative = p_value(r, null), max(0., r) ** 2, errors / spread
     lost = not _follows(spread_hat, spread)
-    status = _status(p, lost and explained > HALF) if lost or told and explained > HALF else "ok"
+    status = status_of(p, lost and explained > HALF) if lost or told and explained > HALF else "ok"
     apart = [float(v.max() / v.min()) for v in (errors, relative)]
     why = (f"correlation of log errors with log scales over {len(M)} categories; scales explain "
            f"{100 * explained:.0f} % of how errors differ; errors are {apart[0]:.3g} times apart, over "
            f"variances {apart[1]:.3g} times")
-    return _found("REC01", status, "lost" if lost else "units", statistic=r, threshold=critical(null, LEVEL),
-                  p=p, evidence={"why": why, "explained": explained, "mse_ratio": apart[0],
-                                 "nmse_ratio": apart[1]})
+    told = {"why": why, "explained": explained, "mse_ratio": apart[0], "nmse_ratio": apart[1]}
+    return adviser.found("REC01", status, "lost" if lost else "units", statistic=r, p=p,
+                         threshold=critical(null, LEVEL), evidence=told)
 
-# %% ../../nbs/vqvae/11_checks.ipynb #5fe08f40
+# %% ../../nbs/vqvae/11_checks.ipynb #f60b5110
 _LARGEST = 10_000   # rows of the null; more rows vary less, so that it errs on the safe side
 
 
@@ -382,39 +441,58 @@ def _inside(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _gaussian_tails(n: int, d: int, generator) -> np.ndarray:
     "Share of the sum of squares in the largest 1 % of n Gaussian rows, worst of d columns, [DRAWS]."
-    from scipy.special import ndtri
     from mlfixes.vqvae.diagnose import WORST
-    n = min(n, _LARGEST)
+    n, worst = min(n, _LARGEST), np.zeros(DRAWS)
     m = ceil(WORST * n)
+    at_once = ceil(_AT_ONCE / m / DRAWS)
+    for width in np.diff([*range(0, d, at_once), d]):
+        worst = np.maximum(worst, _largest_shares(n, m, int(width), generator).max(1))
+    return worst
+
+
+def _largest_shares(n: int, m: int, d: int, generator) -> np.ndarray:
+    "Share of the sum of squares in the largest m of n Gaussian rows, [DRAWS, d]."
+    from scipy.special import ndtri
     arrivals = generator.exponential(size=(DRAWS, d, m)).cumsum(-1)
     order = arrivals / (arrivals[..., -1:] + generator.gamma(n + 1 - m, size=(DRAWS, d, 1)))
     largest = ndtri(order / 2) ** 2
     mean, variance = _inside(np.sqrt(largest[..., -1]))
     rest = (n - m) * mean + np.sqrt((n - m) * variance) * generator.normal(size=(DRAWS, d))
-    return (largest.sum(-1) / (largest.sum(-1) + rest)).max(1)
+    return largest.sum(-1) / (largest.sum(-1) + rest)
+
+
+def _spreads(values: np.ndarray) -> tuple[np.ndarray, ...]:
+    "Variance of every column and its share in the worst 1 % of rows, [d] each; 0 for constant columns."
+    from mlfixes.vqvae.diagnose import _worst_share
+    unit, rounding = max(abs(values.max()), abs(values.min())) or 1., np.finfo(values.dtype).eps
+    def spread(z):
+        varies = np.ptp(z, axis=0) > rounding * abs(z).max(0)
+        squares = ((z - z.mean(0)) / unit) ** 2 * varies
+        return squares.mean(0), _worst_share(squares)
+    return tuple(_by_columns(spread, values))
 
 
 @check("REC02", "vqvae")
 def misscaled_columns(
-    x=None,         # [n, d]
-    scaled=None,    # [n, d] in its place: what the compressor is fed
-    names=None,     # [d]
-    seed: int = 0,  # draws the null
+    x=None,        # [n, d]
+    x_scaled=None, # [n, d] in its place: what the compressor is fed
+    names=None,    # [d]
+    seed: int = 0, # draws the null
 ) -> Finding:
     "Whether a squared error sees a few columns, or a few rows, only."
-    from mlfixes.vqvae.diagnose import WORST, _worst_share
-    given = x if scaled is None else scaled
-    if given is None: return _lacks("REC02", "needs `x` or `scaled`")
-    values = _columns(given, "x" if scaled is None else "scaled")
+    from mlfixes.vqvae.diagnose import WORST
+    given = x if x_scaled is None else x_scaled
+    if given is None: return adviser.lacks("REC02", "needs `x` or `x_scaled`")
+    if lacking := _no_columns("REC02", given): return lacking
+    values = _columns(given, "x" if x_scaled is None else "x_scaled")
     (n, d), names = values.shape, _own(names, given, values.shape[1])
     if n < (needed := ceil(1 / WORST)):
-        return _lacks("REC02", f"{n} rows are too few to look at 1 % of them", needed)
-    values = (values - values.mean(0)) / (abs(values).max() or 1.)
-    squares, draw = values ** 2, stream(seed, "REC02")
-    if not squares.any(): return _lacks("REC02", "all columns are constant")
+        return adviser.lacks("REC02", f"{n} rows are too few to look at 1 % of them", needed)
+    variances, shares = _spreads(values)
+    if not variances.any(): return adviser.lacks("REC02", "all columns are constant")
+    draw = stream(seed, "REC02")
     equal = _effective(draw.chisquare(n - 1, (DRAWS, d)))
-    return _worst([_apart(squares.mean(0), equal, names),
-                   _tailed(_worst_share(squares), _gaussian_tails(n, d, draw), names)])
+    return _worst([_apart(variances, equal, names), _tailed(shares, _gaussian_tails(n, d, draw), names)])
 
 
 def _apart(variances, null, names) -> Finding:
@@ -423,12 +501,12 @@ def _apart(variances, null, names) -> Finding:
     p = min(1., 2 * p_value(-effective, -null))
     status = "fail" if p <= LEVEL and effective < HALF * d else "ok"
     positive, top = variances[variances > 0], names[int(variances.argmax())]
-    decades = float(np.log10(positive.max() / positive.min()) / 2)
+    decades = float(np.log10(positive.max()) - np.log10(positive.min())) / 2
     most = 100 * variances.max() / variances.sum()
     why = (f"effective columns of {d}: deviations are {decades:.1f} decades apart, {top!r} has {most:.0f} % "
            f"of the variance; {d - len(positive)} are constant")
-    return _found("REC02", status, "scales", statistic=effective, threshold=HALF * d, p=p,
-                  evidence={"why": why, "decades": decades, "constant": d - len(positive)})
+    return adviser.found("REC02", status, "scales", statistic=effective, threshold=HALF * d, p=p, evidence={
+        "why": why, "decades": decades, "constant": [names[j] for j in np.flatnonzero(variances == 0)[:20]]})
 
 
 def _tailed(shares, null, names) -> Finding:
@@ -438,8 +516,9 @@ def _tailed(shares, null, names) -> Finding:
     beyond, half = int((shares > limit).sum()), int((shares > HALF).sum())
     why = (f"of the variance of {names[at]!r} is in 1 % of the rows; of {len(names)} columns {beyond} have "
            f"more there than chance gives Gaussian ones, {half} more than half")
-    return _found("REC02", _status(p, shares[at] > HALF), "tails", statistic=shares[at], threshold=limit, p=p,
-                  evidence={"why": why, "beyond_chance": beyond, "beyond_half": half})
+    told = {"why": why, "beyond_chance": beyond, "beyond_half": half}
+    return adviser.found("REC02", status_of(p, shares[at] > HALF), "tails", statistic=shares[at],
+                         threshold=limit, p=p, evidence=told)
 
 # %% ../../nbs/vqvae/11_checks.ipynb #3115dfc0
 _MINUS_ONE = 2 * 2 ** 2 + 2   # variance of e^2 - z^2, Gaussian with variances 2 and 1
@@ -454,13 +533,14 @@ def worse_than_mean(
 ) -> Finding:
     "Whether columns are reconstructed worse than by their mean."
     from scipy.stats import norm, t
-    names, x = _own(names, x, as_array(getattr(x, "X", x)).shape[-1]), _columns(x, "x")
-    x_hat = as_numbers(x_hat, "x_hat", x.shape).astype(float)
-    n, d = x.shape
+    if lacking := _no_columns("REC03", x): return lacking
+    names, x = _own(names, x, as_array(_table(x)).shape[1]), _columns(x, "x")
+    x_hat, (n, d) = as_numbers(x_hat, "x_hat", x.shape), x.shape
     groups = {"all": np.arange(d)} if groups is None else _categories(groups, d)
     if n < (needed := ceil(_MINUS_ONE * norm.isf(LEVEL / d) ** 2)):
-        return _lacks("REC03", f"{n} rows are too few to see an R2 of -1 in one of {d} columns", needed)
-    r2, z = _r2(x, x_hat)
+        few = f"{n} rows are too few to see an R2 of -1 in one of {d} columns"
+        return adviser.lacks("REC03", few, needed)
+    r2, z = _by_columns(_r2, x, x_hat)
     p, limit = min(1., d * float(t.sf(z.max(), n - 1))), float(t.isf(LEVEL / d, n - 1))
     return _below(r2, z, limit, p, groups, names)
 
@@ -482,35 +562,42 @@ def _below(r2, z, limit: float, p: float, groups, names) -> Finding:
     worst, at = max(shares, key=shares.get), int(r2.argmin())
     why = (f"the lowest R2, {names[at]!r}; {bad.sum()} of {len(names)} columns are below 0 beyond chance, "
            f"{100 * shares[worst]:.0f} % of category {worst!r}")
-    return _found("REC03", _status(p, shares[worst] > HALF), statistic=r2[at], threshold=0., p=p, evidence={
-        "why": why, "columns": [names[j] for j in np.flatnonzero(bad)[:20]], "count": int(bad.sum())})
+    told = {"why": why, "columns": [names[j] for j in np.flatnonzero(bad)[:20]], "count": int(bad.sum())}
+    return adviser.found("REC03", status_of(p, shares[worst] > HALF), statistic=r2[at], threshold=0., p=p,
+                         evidence=told)
 
-# %% ../../nbs/vqvae/11_checks.ipynb #f60b5110
-_DEALT = 500                  # rows of each table whose correlations are compared
+# %% ../../nbs/vqvae/11_checks.ipynb #4bf731ea
+_SORTED = 10_000              # rows of each table whose distributions are compared
+_DEALT, _PAIRED = 500, 100    # rows of each table and columns whose correlations are compared
 _FAR = 1 / LEVEL ** .5        # deviations beyond which a share of LEVEL may lie
 
 
 @check("DATA04", "vqvae")
 def unlike_training(
     x=None,            # [n, d] as the compressor is given it
-    train=None,        # [m, d] as in training
+    train_x=None,      # [m, d] as in training
     names=None,        # [d] of x
     train_names=None,  # [d] of the training
-    centre=None,       # [d] stored means, with
-    scale=None,        # [d] deviations
-    seed: int = 0,     # deals rows
+    train_mean=None,   # [d] stored means, with
+    train_std=None,    # [d] deviations
+    seed: int = 0,     # draws and deals rows
 ) -> Finding:
     "Whether inputs are scaled or ordered unlike those of the training."
-    mine, theirs = _told_names(names, x), _told_names(train_names, train)
+    if x is not None and (lacking := _no_columns("DATA04", x)): return lacking
+    mine, theirs = _told_names(names, x), _told_names(train_names, train_x)
     if mine and theirs and mine != theirs: return _renamed(mine, theirs)
-    found = []
-    if x is not None and (train is not None or centre is not None and scale is not None):
-        x = _columns(x, "x")
-        found = ([_far_out(x, centre, scale)] if train is None else
-                 _compared(x, _columns(train, "train", x.shape[1]), stream(seed, "DATA04")))
+    found = [] if x is None else _held_against(_columns(x, "x"), train_x, train_mean, train_std, seed)
     if mine and theirs: found.append(_renamed(mine, theirs))
     if found: return _worst(found)
-    return _lacks("DATA04", "needs `x` with `train` or `centre` and `scale`, or `names` and `train_names`")
+    return adviser.lacks(
+        "DATA04", "needs `x` with `train_x` or `train_mean` and `train_std`, or `names` and `train_names`")
+
+
+def _held_against(x, train_x, train_mean, train_std, seed) -> list[Finding]:
+    "The findings about columns and rows of the training, or else its means and deviations."
+    if train_x is not None:
+        return _compared(x, _columns(train_x, "train_x", x.shape[1]), stream(seed, "DATA04"))
+    return [] if train_mean is None or train_std is None else [_far_out(x, train_mean, train_std)]
 
 
 def _told_names(names, x) -> tuple[str, ...] | None:
@@ -529,7 +616,7 @@ def _renamed(names, train_names) -> Finding:
     elif off:
         first = next(a for a, b in zip(names, train_names) if a != b)
         why += f"; the same names in another order, the first {first!r}"
-    return _found("DATA04", "fail" if off else "ok", "names", statistic=off, threshold=0,
+    return adviser.found("DATA04", "fail" if off else "ok", "names", statistic=off, threshold=0,
                   evidence={"why": why})
 
 
@@ -538,8 +625,9 @@ def _compared(x, train, generator) -> list[Finding]:
     n, m, d = len(x), len(train), x.shape[1]
     least = log(2 * 2 * d / LEVEL) / 2   # of nm / (n + m), so that a distance of 1 is beyond chance
     if n * m / (n + m) < least:
-        return [_lacks("DATA04", f"{n} rows and {m} of the training are too few to compare", ceil(2 * least))]
-    return [_shifted(x, train), _reordered(x, train, generator)]
+        few = f"{n} rows and {m} of the training are too few to compare"
+        return [adviser.lacks("DATA04", few, ceil(2 * least))]
+    return [_shifted(*(_some(z, _SORTED, generator) for z in (x, train))), _reordered(x, train, generator)]
 
 
 def _distances(x: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -557,9 +645,11 @@ def _shifted(x, train) -> Finding:
     distances = _distances(x, train)
     ps, limit = kolmogorov(root * distances), float(kolmogi(LEVEL / 2 / d)) / root
     p, shifted = float(min(1., 2 * d * ps.min())), ps <= LEVEL / 2 / d
-    why = f"largest distance of distributions; {shifted.sum()} of {d} columns are distributed unlike training"
-    return _found("DATA04", _status(p, shifted.mean() > HALF), "scale", statistic=distances.max(), p=p,
-                  threshold=limit, evidence={"why": why, "columns": np.flatnonzero(shifted)[:20]})
+    why = (f"largest distance of distributions in {len(x)} rows and {len(train)} of the training; "
+           f"{shifted.sum()} of {d} columns are distributed unlike training")
+    told = {"why": why, "columns": np.flatnonzero(shifted)[:20]}
+    return adviser.found("DATA04", status_of(p, shifted.mean() > HALF), "scale", statistic=distances.max(),
+                         p=p, threshold=limit, evidence=told)
 
 
 def _ranks(x: np.ndarray) -> np.ndarray:
@@ -582,35 +672,198 @@ def _dealt(both: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 def _reordered(x, train, generator) -> Finding:
     "The finding about correlations of columns."
-    a, b = (_ranks(z[np.sort(generator.permutation(len(z))[:_DEALT])]) for z in (x, train))
+    columns = np.sort(generator.permutation(x.shape[1])[:_PAIRED])
+    a, b = (_ranks(_some(z, _DEALT, generator)[:, columns]) for z in (x, train))
     first = np.r_[np.ones(len(a)), np.zeros(len(b))]
     sums = _dealt(np.r_[a, b], np.array([first, *(generator.permutation(first) for _ in range(DRAWS))]))
     here, there = (np.triu(z.T @ z / len(z), 1) for z in (a, b))
     left = float((here * there).sum() / max((there ** 2).sum(), 1e-300))
     p = min(1., 2 * p_value(sums[0], sums[1:]))
-    why = (f"of the correlations of the training are kept; squared differences {sums[0]:.3g}, chance gives "
-           f"up to {critical(sums[1:], LEVEL / 2):.3g}")
-    return _found("DATA04", _status(p, left < HALF), "order", statistic=left, threshold=HALF, p=p,
-                  evidence={"why": why})
+    why = (f"of the correlations of the training are kept, in {len(a)} rows of {len(columns)} columns; "
+           f"squared differences {sums[0]:.3g}, chance gives up to {critical(sums[1:], LEVEL / 2):.3g}")
+    return adviser.found("DATA04", status_of(p, left < HALF), "order", statistic=left, threshold=HALF, p=p,
+                         evidence={"why": why})
 
 
-def _far_out(x, centre, scale) -> Finding:
-    "The finding about rows that lie far out by the stored scale."
+def _far_out(x, train_mean, train_std) -> Finding:
+    "The finding about rows that lie far out by the stored deviations."
     from scipy.stats import binom
-    centre, scale = (as_numbers(v, name, (x.shape[1],)) for v, name in ((centre, "centre"), (scale, "scale")))
-    if scale.min() <= 0: raise ValueError(f"scale goes down to {scale.min():g}; expected deviations above 0")
     n, d = x.shape
+    mean, std = (as_numbers(value, name, (d,)).astype(float)[None]
+                 for value, name in ((train_mean, "train_mean"), (train_std, "train_std")))
+    if std.min() <= 0: raise ValueError(f"train_std goes down to {std.min():g}; expected deviations above 0")
     needed = next(k for k in range(1, 100) if LEVEL ** k <= LEVEL / d)
-    if n < needed: return _lacks("DATA04", f"{n} rows are too few to tell far ones from chance", needed)
-    far = (abs(x - centre) > _FAR * scale).sum(0)
+    if n < needed:
+        return adviser.lacks("DATA04", f"{n} rows are too few to tell far ones from chance", needed)
+    far, = _by_columns(lambda x, mean, std: ((abs(x - mean) > _FAR * std).sum(0),), x, mean, std)
     ps = binom.sf(far - 1, n, LEVEL)
     p = float(min(1., d * ps.min()))
     out = ps <= LEVEL / d
     why = (f"share of rows more than {_FAR:.0f} stored deviations out, of the worst column; {out.sum()} of "
            f"{d} columns are unlike training")
-    return _found("DATA04", _status(p, out.mean() > HALF), "scale", statistic=far.max() / n, p=p,
-                  threshold=float(binom.isf(LEVEL / d, n, LEVEL)) / n,
-                  evidence={"why": why, "columns": np.flatnonzero(out)[:20]})
+    return adviser.found("DATA04", status_of(p, out.mean() > HALF), "scale", statistic=far.max() / n, p=p,
+                         threshold=float(binom.isf(LEVEL / d, n, LEVEL)) / n,
+                         evidence={"why": why, "columns": np.flatnonzero(out)[:20]})
+
+# %% ../../nbs/vqvae/11_checks.ipynb #521089e4
+_SCREENED = 2000   # rows on which all columns are looked at
+
+
+def _counted(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, ...]:
+    "Pairs that occur of numbers from 0 on, as two arrays, and how often; [P] each."
+    pairs, counts = np.unique(a * (b.max() + 1) + b, return_counts=True)
+    return *np.divmod(pairs, b.max() + 1), counts
+
+
+def _renamed_answer(a: np.ndarray, b: np.ndarray) -> float:
+    "Share of rows in which values a and labels b do not determine each other."
+    *sides, counts = _counted(a, b)
+    def most(side):
+        top = np.zeros(side.max() + 1, int)
+        np.maximum.at(top, side, counts)
+        return top.sum()
+    return 1 - min(most(side) for side in sides) / len(a)
+
+
+def _rescaled_answer(a: np.ndarray, b: np.ndarray) -> float:
+    "Share of rows in which ranks a neither rise nor fall with ranks b; 1 where one is coarse."
+    *_, counts = _counted(a, b)
+    if (min(a.max(), b.max()) + 1) < HALF * len(counts): return 1.
+    turns = [(np.diff(side[np.lexsort((side, b))]) < 0).mean() for side in (a, a.max() - a)]
+    return float(min(turns))
+
+
+def _by_luck(a: np.ndarray, b: np.ndarray, ways: float) -> float:
+    "log of the probability that permuted rows give these counts, in any of exp(ways) ways."
+    from scipy.special import gammaln
+    def orders(counts): return gammaln(counts + 1.).sum()
+    apart, joint = orders(np.bincount(a)) + orders(np.bincount(b)), orders(_counted(a, b)[-1])
+    return ways + apart - joint - float(gammaln(len(a) + 1.))
+
+
+def _answers(labels, y, n: int) -> dict[str, tuple]:
+    "By name: what is to be told, from 0 on, [n], how a column gives it away, and log of the ways to."
+    from scipy.special import gammaln
+    found = {}
+    if labels is not None:
+        if (labels := as_array(labels)).ndim != 1: raise ValueError(
+            f"labels has shape {list(labels.shape)}; expected a class for each row, [n]")
+        kinds, index = np.unique(labels, return_inverse=True)
+        found["labels"] = index, _renamed_answer, float(gammaln(len(kinds) + 1.))
+    if y is not None:
+        y = as_numbers(y, "y", (None,) * (1 if as_array(y).ndim == 1 else 2))
+        for j, column in enumerate(y.reshape(len(y), -1).T):
+            name = "y" if y.ndim == 1 else f"y[:, {j}]"
+            found[name] = np.unique(column, return_inverse=True)[1], _rescaled_answer, log(2)
+    return {name: told for name, told in found.items() if len(told[0]) == n}
+
+
+@check("DATA05", "vqvae", needs=("x",))
+def answer_in_columns(
+    x,             # [n, d]
+    labels=None,   # [n] classes that x is to tell
+    y=None,        # [n] or [n, p] numbers that it is to tell
+    names=None,    # [d]
+    seed: int = 0, # draws the rows that are screened
+) -> Finding:
+    "Whether a column of x is the answer, renamed or rescaled."
+    if labels is None and y is None: return adviser.lacks("DATA05", "needs `labels` or `y`")
+    if lacking := _no_columns("DATA05", x): return lacking
+    names, x = _own(names, x, as_array(_table(x)).shape[1]), _columns(x, "x")
+    answers = _answers(labels, y, len(x))
+    if not answers: return adviser.lacks("DATA05", f"x has {len(x)} rows, and what it is to tell has not")
+    rows = _some(np.arange(len(x)), _SCREENED, stream(seed, "DATA05"))
+    luck = log(LEVEL / len(answers) / x.shape[1])
+    answers = {name: told for name, told in answers.items() if _tells(told, rows, luck)}
+    if answers: return _given_away(x, answers, rows, luck, names)
+    return adviser.lacks("DATA05", f"{len(rows)} rows, or rows of a kind, are too few: any column may be the "
+                                   "answer by chance")
+
+
+def _tells(told, rows, luck: float) -> bool:
+    "Whether a column that is the answer would be beyond chance."
+    answer = np.unique(told[0][rows], return_inverse=True)[1]
+    return _by_luck(answer, answer, told[2]) <= luck
+
+
+def _missed(column, told, luck: float) -> float:
+    "Share of rows that a column has otherwise than the answer; 1 where chance may have them alike."
+    answer, misses, ways = told
+    a, b = (np.unique(one, return_inverse=True)[1] for one in (column, answer))
+    return misses(a, b) if _by_luck(a, b, ways) <= luck else 1.
+
+
+def _given_away(x, answers, rows, luck: float, names) -> Finding:
+    "The finding about columns, screened on some rows."
+    def missed(j, name, rows):
+        answer, *how = answers[name]
+        return _missed(x[rows, j], (answer[rows], *how), luck)
+    found = {(j, name): missed(j, name, rows) for j in range(x.shape[1]) for name in answers}
+    if len(rows) < len(x):
+        found |= {one: missed(*one, slice(None)) for one, share in found.items() if not share}
+    (at, name), least = min(found.items(), key=lambda one: one[1])
+    away = [f"{names[j]!r} is {name}" for (j, name), share in found.items() if not share]
+    why = (f"share of {len(rows)} rows that the closest column, {names[at]!r}, has otherwise than {name}; of "
+           f"{len(names)} columns {len(away)} give an answer away{': ' * bool(away)}{', '.join(away[:5])}")
+    return adviser.found("DATA05", "fail" if away else "ok", statistic=least, threshold=0.,
+                         evidence={"why": why, "columns": away[:20]})
+
+# %% ../../nbs/vqvae/11_checks.ipynb #5edb0f3a
+_BUDGET = {   # setting that has to be equal: names that it goes by
+    "epochs": ("epochs", "n_epochs", "num_epochs", "max_epochs", "num_train_epochs"),
+    "updates": ("updates", "steps", "n_steps", "num_steps", "max_steps", "train_steps", "iterations",
+                "max_iter"),
+    "rows": ("rows", "n", "n_rows", "n_train", "n_samples", "num_samples", "n_pool", "train_size"),
+    "batch": ("batch", "batch_size", "train_batch_size", "per_device_train_batch_size"),
+    "parameters": ("parameters", "params", "n_parameters", "n_params", "num_parameters", "num_params"),
+    "codebook sizes": ("codebook_sizes", "codebook_size", "num_embeddings", "n_codes", "num_codes"),
+    "bits": ("bits_per_row", "rate_bits"),
+    "classes": ("classes", "n_classes", "num_classes", "num_labels"),
+    "clusters": ("clusters", "n_clusters", "num_clusters"),
+    "columns": ("columns", "n_columns", "n_features", "num_features"),
+    "categories": ("categories", "n_categories", "groups", "n_groups"),
+    "data": ("data", "dataset", "dataset_name", "data_path", "split"),
+    "test rows": ("test_rows", "n_test", "test_size", "n_eval")}
+_LUCK = {"seed": ("seed", "random_seed", "random_state")}
+
+
+def _settings(config, name: str) -> dict[str, Any]:
+    "Settings that a mapping or an object tells, by lower-case names."
+    if is_dataclass(config): config = {field.name: getattr(config, field.name) for field in fields(config)}
+    told = config if isinstance(config, Mapping) else getattr(config, "__dict__", None)
+    if told is None or hasattr(config, "__array__"): raise ValueError(
+        f"{name} is a {type(config).__name__}; expected a mapping or an object with settings, such as epochs")
+    return {str(key).lower().replace("-", "_"): value for key, value in told.items()
+            if value is not None and not str(key).startswith("_") and not callable(value)}
+
+
+def _alike(a, b) -> bool:
+    "Whether two settings are the same."
+    try: return a is b or np.array_equal(as_array(a), as_array(b))
+    except (TypeError, ValueError): return repr(a) == repr(b)     # arrays of unequal lengths
+
+
+def _against(a, b) -> str:
+    "'100 against 5', each shortened."
+    def said(value):
+        text = repr(value.tolist() if hasattr(value, "tolist") else value)
+        return text if len(text) <= 40 else text[:37] + "..."
+    return f"{said(a)} against {said(b)}"
+
+
+def _paired(own: dict, other: dict, settings: Mapping) -> dict[str, tuple]:
+    "Both values of these settings, by the name they have, as far as both tell."
+    found = {}
+    for setting, called in settings.items():
+        mine, theirs = ([name for name in called if name in told] for told in (own, other))
+        both = [name for name in mine if name in theirs]
+        if mine and theirs and not both: found[setting] = other[theirs[0]], own[mine[0]]
+        found |= {name: (other[name], own[name]) for name in both}
+    return found
+
+
+def _differ(pairs: dict) -> dict[str, str]:
+    return {name: _against(*pair) for name, pair in pairs.items() if not _alike(*pair)}
 
 # %% ../../nbs/vqvae/11_checks.ipynb #f94e59f0
 def _as_run(run, name: str):
@@ -624,39 +877,64 @@ def _as_run(run, name: str):
                      f"fields {', '.join(sorted(wanted))}")
 
 
-@check("CFG03", "vqvae", needs=("run", "other_run"))
+@check("CFG03", "vqvae")
 def unequal_budgets(
-    run,        # `Run` of mlfixes.vqvae.diagnose, or its fields
-    other_run,  # that it is compared with
+    run=None,          # `Run` of mlfixes.vqvae.diagnose, or its fields
+    other_run=None,    # that it is compared with
+    config=None,       # mapping or object with settings: epochs, batch, data, ...
+    other_config=None, # of the run that it is compared with
 ) -> Finding:
     "Whether two runs differ in more than what is on trial."
     from mlfixes.vqvae.diagnose import differences
-    differ = differences(_as_run(other_run, "other_run"), _as_run(run, "run"))
-    told = ", ".join(f"{name} ({said})" for name, said in differ.items())
-    why = f"budgets differ from the other run's: {told}" if differ else "budgets differ from the other run's"
-    return _found("CFG03", "fail" if differ else "ok", statistic=len(differ), threshold=0,
-                  evidence={"why": why, "differ": differ})
+    known, differ, luck, trial = 0, {}, {}, {}
+    if config is not None and other_config is not None:
+        own, other = _settings(config, "config"), _settings(other_config, "other_config")
+        known, differ, luck, trial = _held(own, other)
+    if run is not None and other_run is not None:
+        known, differ = 1, differ | differences(_as_run(other_run, "other_run"), _as_run(run, "run"))
+    if known: return _unequal(differ, luck, trial)
+    return adviser.lacks("CFG03", "needs `run` and `other_run`, or `config` and `other_config` that both "
+                                  f"tell some of {', '.join(_BUDGET)}")
 
-# %% ../../nbs/vqvae/11_checks.ipynb #1538a369
+
+def _held(own: dict, other: dict) -> tuple[int, dict, dict, dict]:
+    "How many settings of the budget both tell; which of them differ, which seeds, and what is on trial."
+    budget, drawn = (_paired(own, other, settings) for settings in (_BUDGET, _LUCK))
+    rest = {name: (other[name], own[name]) for name in own if name in other}
+    trial = {name: pair for name, pair in rest.items() if name not in budget and name not in drawn}
+    return len(budget), _differ(budget), _differ(drawn), _differ(trial)
+
+
+def _unequal(differ: dict, luck: dict, trial: dict) -> Finding:
+    "The finding about settings that differ, in words, by name."
+    def said(some): return ", ".join(f"{name} ({how})" for name, how in [*some.items()][:20])
+    off = differ | luck
+    why = "budgets differ from the other run's" + (f": {said(off)}" if off else "")
+    told = {"why": why + (f"; on trial: {said(trial)}" if trial else ""), "differ": off, "trial": trial}
+    return adviser.found("CFG03", "fail" if differ else "warn" if luck else "ok", "" if differ else "seed",
+                         statistic=len(off), threshold=0, evidence=told)
+
+# %% ../../nbs/vqvae/11_checks.ipynb #50f48249
 @check("DATA03", "vqvae", needs=("groups", "other_groups"))
 def category_drift(
     groups,            # category -> positions, of this run
     other_groups,      # of the run that it is compared with
-    names=None,        # [d] of columns; positions mean the same in both unless told
-    other_names=None,
+    names=None,        # [d] of columns; positions mean the same in both unless both tell
+    other_names=None,  # [e]
 ) -> Finding:
     "Whether names of categories stand for other columns than in the other run."
     from mlfixes.vqvae.grouping import matched
-    table = matched(*(_named_groups(one) for one in (groups, other_groups)), names, other_names)
+    told = (None, None) if names is None or other_names is None else (names, other_names)
+    table = matched(*(_named_groups(one) for one in (groups, other_groups)), *told)
     shared = [name for name in table.index if name in table.columns]
-    if not shared: return _lacks("DATA03", "the runs have no name of a category in common")
+    if not shared: return adviser.lacks("DATA03", "the runs have no name of a category in common")
     overlaps = {name: float(table.loc[name, name]) for name in shared}
     moved = [name for name in shared if overlaps[name] <= HALF]
     status = "fail" if len(moved) > HALF * len(shared) else "warn" if moved else "ok"
     away = next((f"; {name!r} is most like {like!r} of the other run" for name in moved
                  if (like := table.loc[name].idxmax()) != name), "")
     why = f"least overlap of namesakes; {len(moved)} of {len(shared)} names stand for other columns{away}"
-    return _found("DATA03", status, statistic=min(overlaps.values()), threshold=HALF,
+    return adviser.found("DATA03", status, statistic=min(overlaps.values()), threshold=HALF,
                   evidence={"why": why, "overlaps": overlaps})
 
 
@@ -673,7 +951,7 @@ def findings_on(
     "What all checks of the family find; a `TypeError` for inputs that none of them takes."
     return family_findings("vqvae", arm, **inputs)
 
-# %% ../../nbs/vqvae/11_checks.ipynb #4bf731ea
+# %% ../../nbs/vqvae/11_checks.ipynb #2d805b20
 def diagnose(
     study,                       # of the vqvae task
     *arms: str,                  # that its profile runs
@@ -717,12 +995,14 @@ def _inputs(arm, config, seed, epochs=None, by_document=False) -> dict[str, Any]
     scaler, x = ColumnScaler(config.scaling).fit(prep.train), prep.test
     run = Run(arm, _epochs(config), prep.names, prep.groups, float(rate(sizes)), config.scaling,
               f"{config.data}, seed {seed}")
-    given = dict(x=x, x_hat=x_hat, scaled=scaler.transform(x), train=prep.train, groups=prep.groups,
-                 names=prep.names, train_names=prep.names, codes=codes, sizes=np.array(sizes), run=run)
-    given |= _latents(getclosurevars(reconstruct).nonlocals.get("model"), given["scaled"])   # where there is a network
+    given = dict(x=x, x_hat=x_hat, x_scaled=scaler.transform(x), train_x=prep.train, groups=prep.groups,
+                 names=prep.names, train_names=prep.names, codes=codes, codebook_sizes=np.array(sizes),
+                 run=run)
+    model = getclosurevars(reconstruct).nonlocals.get("model")    # where there is a network
+    given |= _latents(model, given["x_scaled"])
     if not by_document: return given
     raw = prep.redrawn
-    given |= dict(x=raw, scaled=raw, x_hat=reconstruct(raw), train=scaler.transform(prep.train))
+    given |= dict(x=raw, x_scaled=raw, x_hat=reconstruct(raw), train_x=scaler.transform(prep.train))
     return given | (dict(codes=reconstruct.codes) if config.method == "network" else {})
 
 
@@ -737,4 +1017,4 @@ def _latents(model, scaled) -> dict[str, list]:
 
 def _compare_with(inputs) -> dict[str, Any]:
     "What checks take of the arm that others are compared with."
-    return {f"other_{name}": inputs[name] for name in ("codes", "sizes", "groups", "names", "run")}
+    return {f"other_{name}": inputs[name] for name in ("codes", "codebook_sizes", "groups", "names", "run")}
