@@ -277,8 +277,8 @@ FAIL_ON = {"fail": ("fail",), "warn": ("fail", "warn"), "never": ()}
 def rendered(diagnosis, form: str) -> str:
     "A diagnosis as text (in colour in a terminal), JSON, Markdown or a page."
     ink = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    return {"text": lambda: diagnosis.to_text(color=ink), "json": diagnosis.to_json, "md": diagnosis.to_markdown,
-            "html": diagnosis.to_html}[form]()
+    return {"text": lambda: diagnosis.to_text(color=ink), "json": diagnosis.to_json,
+            "md": diagnosis.to_markdown, "html": diagnosis.to_html}[form]()
 
 
 def _vocabulary(as_json: bool):
@@ -301,15 +301,18 @@ def _one_of(value: str, known: Iterable[str], option: str):
 
 @app.command()
 def doctor(run: Annotated[Path | None, typer.Argument(
-               metavar="[FILE]", help="An .npz, .npy, .safetensors, .parquet, .csv or .json, or a folder of them; "
-                                      "arrays are named as in --inputs.")] = None,
-           form: Annotated[str, typer.Option("--format", metavar="|".join(FORMATS),
-                                             help="What is printed.")] = "text",
-           fail_on: Annotated[str, typer.Option(metavar="|".join(FAIL_ON), help="From what on to exit with 1.")] = "fail",
+               metavar="[FILE]",
+               help="An .npz, .npy, .safetensors, .parquet, .csv or .json, or a folder of them; arrays are named "
+                    "as in --inputs.")] = None,
+           form: Annotated[str, typer.Option(
+               "--format", metavar="|".join(FORMATS), help="What is printed.")] = "text",
+           fail_on: Annotated[str, typer.Option(
+               metavar="|".join(FAIL_ON), help="From what on to exit with 1.")] = "fail",
            only: Annotated[list[str] | None, typer.Option(
                metavar="CODE|FAMILY", help="Run these checks only; may be repeated.")] = None,
            seed: Annotated[int, typer.Option(help="Of what is drawn by chance.")] = 0,
-           memory: Annotated[int, typer.Option(min=1, metavar="MB", help="Of larger arrays, rows are drawn.")] = 512,
+           memory: Annotated[int, typer.Option(
+               min=1, metavar="MB", help="Of larger arrays, rows are drawn.")] = 512,
            inputs: Annotated[bool, typer.Option("--inputs", help="List what arrays may be named.")] = False,
            checks: Annotated[bool, typer.Option("--checks", help="List what is looked for.")] = False):
     "Look for known failures in the arrays that a run left behind."

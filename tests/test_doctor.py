@@ -95,7 +95,7 @@ def test_a_large_archive_is_mapped_and_sampled(tmp_path):
     found = examine(**inputs, memory=2**26)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found.notes[0].startswith("logits: 16,777 of 300,000 rows were drawn (1.12 GiB"), found.notes
+    assert found.notes[0].startswith("logits: 16,777 of 300,000 rows were drawn (1.12 GiB)"), found.notes
     assert peak < 2**28 < path.stat().st_size / 4, peak
 
 

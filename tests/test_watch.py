@@ -1,6 +1,7 @@
 """A watch on a real Trainer of transformers, and that a step waits for no device."""
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlfixes.doctor.watch import Watch
 
@@ -52,3 +53,25 @@ def test_one_class_for_all_is_told_and_stops_the_trainer(tmp_path):
     assert (12, "CLS01") in told(watch), told(watch)
     stopping = watched(stop=True)
     assert trained(tmp_path, stopping, lr=1e-5, bias=20.).state.global_step == 12
+
+
+class Waits(TorchDispatchMode):
+    "Counts what makes the host wait for a device: a number that is read, an array that is fetched."
+    def __init__(self): super().__init__(); self.count = 0
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        self.count += "_local_scalar_dense" in str(op) or "_to_copy" in str(op) or "equal" in str(op)
+        return op(*args, **(kwargs or {}))
+
+
+def test_a_step_without_a_look_waits_for_no_device():
+    watch, labels = watched(), torch.arange(32) % 4
+    watch.first = watch._regular = 100
+    def show(): watch(loss=torch.rand(()), logits=torch.rand(32, 4), labels=labels, codebook=torch.rand(8, 2))
+    with Waits() as waits:
+        for _ in range(63): show()
+        assert waits.count == 0
+        show()                                  # losses of 64 steps are read together
+        assert waits.count == 64
+    with Waits() as waits: watch.look()
+    assert watch.diagnosis.findings

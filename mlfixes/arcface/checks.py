@@ -39,6 +39,11 @@ adviser = Adviser("arcface", {   # by code and case
         "head that has not learned to look past it.",
         "Centre the embeddings before the head (neck=\"unit-center\" or \"unit-batchnorm\"), in float32.",
         "centring-removes"),
+    "CLS01 prior": Advice(
+        "All samples get the class that most labels have: the model has learned how frequent the classes "
+        "are, and little else.",
+        "Draw the classes evenly or weight the loss by class, train longer, and judge by accuracy within "
+        "classes."),
     "CLS02": Advice(
         "A model that knows nothing would hit more often: the scores know the label and are lowered "
         "for it (a margin), or label and column numbers disagree.",
@@ -171,17 +176,13 @@ def _places(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.concatenate([_own(scores[rows], labels[rows])[1] for rows in _blocks(*scores.shape)])
 
 
-def _lengths(vectors: np.ndarray, name: str) -> np.ndarray:
-    "Length of every row, [n, 1]; rows of zeros raise a `ValueError`."
-    lengths = np.linalg.norm(vectors.astype(float), axis=1, keepdims=True)
-    if lengths.all(): return lengths
-    raise ValueError(f"{name} has rows of zeros, which point nowhere; expected none: "
-                     "leave those samples out, with their labels")
-
-
 def _units(vectors: np.ndarray, name: str) -> np.ndarray:
     "Rows of length 1, float64; a row of zeros raises a `ValueError`."
-    return vectors / _lengths(vectors, name)
+    units = vectors.astype(float)
+    lengths = np.sqrt(np.einsum("ij,ij->i", units, units))[:, None]
+    if lengths.all(): return np.divide(units, lengths, out=units)
+    raise ValueError(f"{name} has rows of zeros, which point nowhere; expected none: "
+                     "leave those samples out, with their labels")
 
 # %% ../../nbs/arcface/05_checks.ipynb #c7a744e0
 def _weight(head, d: int | None = None, name: str = "head") -> np.ndarray:
@@ -190,7 +191,7 @@ def _weight(head, d: int | None = None, name: str = "head") -> np.ndarray:
 
 
 def _neck(head) -> Callable:
-    "What the head does to embeddings before their cosines, as a function of [m, d]: a copy that learns nothing."
+    "What the head does to embeddings before their cosines, by a copy that learns nothing: [m, d] -> [m, d]."
     if not callable(neck := getattr(head, "neck", None)): return lambda emb: emb
     import copy, torch
     neck = copy.deepcopy(neck).cpu().eval()
@@ -245,17 +246,18 @@ def class_collapse(
     scores = _scores(logits, probs)
     if scores is None: return adviser.lacks("CLS01", "needs `logits` or `probs`")
     n, classes = scores.shape
-    shares = (np.full(classes, 1 / classes) if labels is None
-              else np.unique(_labels(labels, n), return_counts=True)[1] / n)
+    names, counts = ((np.arange(classes), np.ones(classes)) if labels is None
+                     else np.unique(_labels(labels, n), return_counts=True))
+    shares = counts / counts.sum()
     if len(shares) == 1: return adviser.lacks("CLS01", "all samples have one label")
     if n < (needed := _collapse_needed(shares.max())):
         return adviser.lacks("CLS01", f"{n} samples are too few to tell their classes from chance", needed)
-    counts = np.bincount(_best(scores))
-    return _collapsed(counts, shares, _drawn(shares, n, stream(seed, "CLS01")), labels is not None)
+    null, usual = _drawn(shares, n, stream(seed, "CLS01")), names[shares.argmax()]
+    return _collapsed(np.bincount(_best(scores)), shares, usual, null, labels is not None)
 
 
-def _collapsed(counts, shares, null, labels_known) -> Finding:
-    "The finding about how often each class was predicted."
+def _collapsed(counts, shares, usual, null, labels_known) -> Finding:
+    "The finding about how often each class was predicted, where one is the usual label."
     n, distinct, largest = counts.sum(), np.count_nonzero(counts), counts.max()
     many, most = null
     few_p, large_p = p_value(-distinct, -many), p_value(largest, most)
@@ -264,9 +266,10 @@ def _collapsed(counts, shares, null, labels_known) -> Finding:
     value, limit = ((distinct, -critical(-many, LEVEL / 2)) if few_p <= large_p else
                     (largest / n, critical(most, LEVEL / 2) / n))
     p = min(1., 2 * min(few_p, large_p))
+    case = "prior" if shares.max() > HALF and counts.argmax() == usual else ""
     why = (f"{distinct} classes are predicted, {many.mean():.1f} expected; class {counts.argmax()} has "
            f"{largest / n:.3f} of the predictions")
-    return adviser.found("CLS01", status_of(p, fails), statistic=value, threshold=limit, p=p, evidence={
+    return adviser.found("CLS01", status_of(p, fails), case, statistic=value, threshold=limit, p=p, evidence={
         "why": why, "distinct": distinct, "expected": many.mean(), "largest_share": largest / n,
         "labels_known": labels_known})
 
@@ -335,8 +338,8 @@ def _guessed(n: int, hits: dict, chance: dict) -> Finding:
     p, guessed = min(1., len(hits) * tails[k]), max(n * chance[k], 1e-300)
     why = f"times what guessing hits: top-{k} hits {hits[k]} of {n}, guessing {n * chance[k]:.1f}"
     return adviser.found("CLS02", status_of(p, hits[k] < HALF * guessed), statistic=hits[k] / guessed, p=p,
-                  threshold=float(binom.ppf(level, n, chance[k])) / guessed,
-                  evidence={"why": why, "hits": hits, "expected": {k: n * chance[k] for k in hits}})
+                         threshold=float(binom.ppf(level, n, chance[k])) / guessed,
+                         evidence={"why": why, "hits": hits, "expected": {k: n * chance[k] for k in hits}})
 
 
 def _contradicted(k, told, hits, chance, n) -> Finding:
@@ -441,10 +444,11 @@ def _nearest_mean(units: np.ndarray, codes: np.ndarray, sums: np.ndarray) -> np.
     return cos.argmax(1)
 
 
-def _rank(vectors: np.ndarray) -> float:
-    "Effective rank of the covariance."
+def _rank(units: Callable, rows: np.ndarray, mean: np.ndarray) -> float:
+    "Effective rank of the covariance of some rows about the mean."
     from scipy.special import entr
-    variances = np.clip(np.linalg.eigvalsh(np.atleast_2d(np.cov(vectors.T))), 0, None)
+    some = (units(rows[block]) - mean for block in _blocks(len(rows), len(mean)))
+    variances = np.clip(np.linalg.eigvalsh(sum(about.T @ about for about in some)), 0, None)
     return exp(entr(variances / variances.sum()).sum()) if variances.sum() else 0.
 
 
@@ -519,8 +523,9 @@ def anisotropy(
     mean, draw = _mean(units, shape), stream(seed, "EMB01")
     rho, along = _mean_cosine(mean, n), n * len(mean) * (mean ** 2).sum()
     p = float(chi2.sf(along, len(mean))) if rho > HALF else 1.
-    return _shared(rho, p, classes, n, _identity(units, shape, labels, draw), {
-        "effective_rank": _rank(units(_some(n, _ENOUGH, draw))), **_matched(embeddings, other_embeddings)})
+    identity, rank = _identity(units, shape, labels, draw), _rank(units, _some(n, _ENOUGH, draw), mean)
+    further = {"effective_rank": rank, **_matched(embeddings, other_embeddings)}
+    return _shared(rho, p, classes, n, identity, further)
 
 
 def _shared(rho, p, classes, n, identity, further) -> Finding:
@@ -530,8 +535,9 @@ def _shared(rho, p, classes, n, identity, further) -> Finding:
     if identity:
         why += ("; nearest class means hit {nearest_mean_raw:.3f}, centred {nearest_mean_centred:.3f}"
                 .format(**identity) + _of(identity["judged"], n))
-    return adviser.found("EMB01", "fail" if lost else status_of(p, rho > deciding), "lost" * lost, statistic=rho,
-                         threshold=HALF, p=p, evidence={"why": why, "deciding": deciding, **identity, **further})
+    status = "fail" if lost else status_of(p, rho > deciding)
+    return adviser.found("EMB01", status, "lost" * lost, statistic=rho, threshold=HALF, p=p,
+                         evidence={"why": why, "deciding": deciding, **identity, **further})
 
 # %% ../../nbs/arcface/05_checks.ipynb #79e2feee
 @check("HEAD01", "arcface")
@@ -582,8 +588,8 @@ def _two(scored: np.ndarray, clean: Callable, labels: np.ndarray, rows: np.ndarr
     "Scored and clean logits of some rows, compared block by block."
     some = (rows[block] for block in _blocks(len(rows), scored.shape[1]))
     own, places, sums, largest = zip(*(_beside(scored[part], clean(part), labels[part]) for part in some))
-    return _Two(np.concatenate(own, axis=1), np.concatenate(places, axis=1), np.sum(sums, axis=0, dtype=float),
-                float(max(largest)), scored.shape[1])
+    own, places = np.concatenate(own, axis=1), np.concatenate(places, axis=1)
+    return _Two(own, places, np.sum(sums, axis=0, dtype=float), float(max(largest)), scored.shape[1])
 
 
 def _follows(sums) -> tuple[float, float]:
@@ -626,10 +632,11 @@ def margin_metric(
 
 def _by_report(logits, margin_logits, labels, told) -> Finding:
     "The finding of which of two sets of logits the reported accuracy is, where both are there."
-    if margin_logits is None: return adviser.lacks("HEAD02", "needs `embeddings` and `head`, or `margin_logits`")
+    if margin_logits is None:
+        return adviser.lacks("HEAD02", "needs `embeddings` and `head`, or `margin_logits` and `reported`")
     margin, n = as_numbers(margin_logits, "margin_logits", logits.shape), len(labels)
     if all(np.array_equal(margin[rows], logits[rows]) for rows in _blocks(*logits.shape)):
-        return adviser.lacks("HEAD02", "`logits` are `margin_logits`; give `embeddings` and `head` for clean ones")
+        return adviser.lacks("HEAD02", "`logits` are `margin_logits`; needs `embeddings` and `head` as well")
     if not told: return adviser.lacks("HEAD02", "needs `reported` to say which of the two logits were scored")
     two, k = _two(margin, lambda rows: logits[rows], labels, np.arange(n)), max(told)
     lowered, clean = (two.places < k).mean(1)
@@ -654,14 +661,14 @@ def _scored_with_margin(two: _Two, n: int) -> Finding:
     if n < _SIGNS_NEEDED:
         return adviser.lacks("HEAD02", f"{n} samples are too few to tell the two", _SIGNS_NEEDED)
     if not (signs := _signs_of_margin(two)):
-        return adviser.lacks("HEAD02", "`logits` are not those of the embeddings and the head, nor in their order")
+        return adviser.lacks("HEAD02", "`logits` are not the head's, or not in the order of the embeddings")
     p = min(1., len(signs) * min(signs.values()))
     hits = {k: dict(zip(("scored", "clean"), two_hits.sum(1).tolist())) for k, two_hits in two.hits().items()}
     k = min(hits, key=lambda k: hits[k]["scored"] / max(1, hits[k]["clean"]))
     got, had = hits[k].values()
     why = f"top-{k} accuracy as scored; without a margin it is {had / judged:.4g}{_of(judged, n)}"
-    return adviser.found("HEAD02", status_of(p, got < HALF * had), statistic=got / judged, threshold=had / judged,
-                         p=p, evidence={"why": why, "signs": signs, "hits": hits})
+    return adviser.found("HEAD02", status_of(p, got < HALF * had), statistic=got / judged, p=p,
+                         threshold=had / judged, evidence={"why": why, "signs": signs, "hits": hits})
 
 # %% ../../nbs/arcface/05_checks.ipynb #3d1ec984
 def _dtype(name) -> str:
@@ -706,7 +713,8 @@ def low_precision(
     weight = _units(_weight(head, d), "head").astype(np.float32)
     if n < _SIGNS_NEEDED:
         return adviser.lacks("HEAD03", f"{n} samples are too few to tell flips from ties", _SIGNS_NEEDED)
-    emb = units(_some(n, _ENOUGH, stream(seed, "HEAD03"))).astype(np.float32)
+    rows = _some(n, _ENOUGH, stream(seed, "HEAD03"))
+    emb = np.concatenate([units(rows[block]).astype(np.float32) for block in _blocks(len(rows), d)])
     ties = _flips(*_without_means(emb, weight), dtype)
     rho = _mean_cosine(emb.mean(0, dtype=float), len(emb))
     return _flipped(_flips(emb, weight, dtype), ties, dtype, rho, n)
@@ -720,9 +728,9 @@ def _flipped(flips, ties, dtype, rho, of) -> Finding:
     p = _lost(worse, better)
     why = (f"share of the predictions that {dtype} changes; {ties.mean():.3f} with the common means "
            f"taken away. 1 - rho is {(1 - rho) / _ULP[dtype]:.3g} steps of the type{_of(n, of)}")
-    return adviser.found("HEAD03", status_of(p, flips.mean() > HALF), statistic=flips.mean(), threshold=limit / n, p=p,
-                  evidence={"why": why, "ties": ties.mean(), "rho": rho, "ulp": _ULP[dtype],
-                            "measured_on": n})
+    return adviser.found("HEAD03", status_of(p, flips.mean() > HALF), statistic=flips.mean(), p=p,
+                         threshold=limit / n, evidence={"why": why, "ties": ties.mean(), "rho": rho,
+                                                        "ulp": _ULP[dtype], "judged": n})
 
 
 def _without_means(units, weight):
@@ -787,7 +795,8 @@ def left_out(
     "Whether the optimiser leaves parameters of the head where they are."
     own, all_ = _parameters(head), _parameters(model)
     must = own or _moving(all_)
-    if not must: return adviser.lacks("HEAD04", "needs a `model` or `head` with parameters that take gradients")
+    if not must:
+        return adviser.lacks("HEAD04", "needs a `model` or `head` with parameters that take gradients")
     rates, keys = _rates(optimizer), {_key(one) for one in must.values()}
     others = _moving({name: one for name, one in all_.items() if _key(one) not in keys})
     stuck, left = _stuck(must, rates), _stuck(others, rates)
@@ -849,7 +858,7 @@ def not_learning(
 
 _MEANS = {"direction": "mean cosine with the own class", "loss": "mean loss of the last half",
           "movement": "relative change of the weights"}
-_WANTED = (f"needs a `head` with `embeddings` and `labels` of {_ORDERS_NEEDED} classes, or with `head_before`; "
+_WANTED = (f"needs a `head` with `embeddings` and `labels` of {_ORDERS_NEEDED} classes or `head_before`, "
            f"or `losses` ({2 * _SIGNS_NEEDED} or more) with scale and n_classes in `config`")
 
 
@@ -859,7 +868,8 @@ def _has_direction(head, embeddings, labels, generator):
     (n, d), units = _directions(embeddings, head)
     weight, labels = _weight(head, d), _labels(labels, n)
     there = np.flatnonzero((labels >= 0) & (labels < len(weight)))
-    found = _direction(lambda rows: units(there[rows]), weight, labels[there], generator) if len(there) else None
+    if not len(there): return None
+    found = _direction(lambda rows: units(there[rows]), weight, labels[there], generator)
     return found and (*found, found[0] > found[1])
 
 
@@ -932,7 +942,7 @@ def label_mismatch(
     scores = _scores(logits, probs)
     classes = _classes(None, None, n_classes) if scores is None else scores.shape[1]
     if classes is None and train_labels is None:
-        return adviser.lacks("DATA01", "needs `logits`, `probs`, `n_classes` or `train_labels` beside `labels`")
+        return adviser.lacks("DATA01", "needs `logits`, `probs`, `n_classes` or `train_labels` with `labels`")
     labels = _labels(labels, None if scores is None else len(scores))
     if classes and (found := _outside(labels, classes)): return found
     unseen = None if train_labels is None else _unseen(labels, _labels(train_labels, name="train_labels"))
@@ -940,8 +950,10 @@ def label_mismatch(
     if scores is not None and len(labels) >= 2 * _SIGNS_NEEDED:
         return _of_renumbering(**_renumbered(_best(scores), labels, stream(seed, "DATA01")))
     if unseen is not None: return unseen
-    if scores is None: return adviser.found("DATA01", "ok", statistic=0., threshold=0., evidence={"why": _INSIDE})
-    return adviser.lacks("DATA01", f"{len(labels)} samples are too few to find another numbering", 2 * _SIGNS_NEEDED)
+    if scores is None:
+        return adviser.found("DATA01", "ok", statistic=0., threshold=0., evidence={"why": _INSIDE})
+    few = f"{len(labels)} samples are too few to find another numbering"
+    return adviser.lacks("DATA01", few, 2 * _SIGNS_NEEDED)
 
 
 _INSIDE = "of the labels name no column; give `logits` to see whether the others name the right one"
@@ -952,7 +964,8 @@ def _outside(labels, classes) -> Finding | None:
     bad = (labels < 0) | (labels >= classes)
     if not bad.any(): return None
     why = f"of the labels are outside 0 to {classes - 1}; they hold {labels.min()} to {labels.max()}"
-    return adviser.found("DATA01", "fail", "outside", statistic=bad.mean(), threshold=0., evidence={"why": why})
+    told = {"statistic": bad.mean(), "threshold": 0., "evidence": {"why": why}}
+    return adviser.found("DATA01", "fail", "outside", **told)
 
 
 def _unseen(labels, train_labels) -> Finding:
@@ -960,7 +973,8 @@ def _unseen(labels, train_labels) -> Finding:
     bad = ~np.isin(labels, train_labels)
     status = "ok" if not bad.any() else "fail" if bad.mean() > HALF else "warn"
     why = f"of the samples have one of {len(np.unique(labels[bad]))} identities that were not trained on"
-    return adviser.found("DATA01", status, "unseen", statistic=bad.mean(), threshold=0., evidence={"why": why})
+    told = {"statistic": bad.mean(), "threshold": 0., "evidence": {"why": why}}
+    return adviser.found("DATA01", status, "unseen", **told)
 
 
 def _of_renumbering(gained, lost, as_numbered, renumbered, n, offset) -> Finding:
@@ -972,10 +986,10 @@ def _of_renumbering(gained, lost, as_numbered, renumbered, n, offset) -> Finding
     said = f"; the best adds {offset} to the class" if status != "ok" and offset else ""
     why = f"of the samples are won by renumbering: accuracy {renumbered:.3f}, not {as_numbered:.3f}{said}"
     return adviser.found("DATA01", status, "renumbered", statistic=(gained - lost) / n, threshold=limit, p=p,
-                  evidence={"why": why, "as_numbered": as_numbered, "renumbered": renumbered,
-                            "offset": offset})
+                         evidence={"why": why, "as_numbered": as_numbered, "renumbered": renumbered,
+                                   "offset": offset})
 
-# %% ../../nbs/arcface/05_checks.ipynb #a1b6de54
+# %% ../../nbs/arcface/05_checks.ipynb #78f6121b
 def findings_on(
     arm: str = "",   # name that the evidence starts with, if any
     **inputs,        # arrays by the names of the table above
@@ -983,7 +997,7 @@ def findings_on(
     "What all checks of the family find; a `TypeError` for inputs that none of them takes."
     return family_findings("arcface", arm, **inputs)
 
-
+# %% ../../nbs/arcface/05_checks.ipynb #a1b6de54
 def diagnose(
     study,       # of the arcface task
     *arms: str,  # that its profile runs, on fixed embeddings
@@ -993,7 +1007,7 @@ def diagnose(
 
 
 def _of_arm(study, arm):
-    "The findings on one arm, which their evidence names."
+    "What the checks say of one arm."
     from mlfixes.arcface.training import arrays
     run = study.first(arm)
     reported = {k: run.result.metrics[f"margin_top{k}"] / 100 for k in _KS}

@@ -22,15 +22,16 @@ __all__ = ['adviser', 'fixed_reference', 'stale_subset', 'class_shift', 'mislabe
 
 # %% ../../nbs/coreset/07_checks.ipynb #0ab2e8da
 adviser = Adviser("coreset", {
-    "SEL01": Advice("The selector is compared with random subsets that are hardly ever drawn anew, a far weaker "
-                    "opponent than random subsets drawn every epoch.",
+    "SEL01": Advice("The selector is compared with random subsets that are hardly ever drawn anew, "
+                    "a far weaker opponent than random subsets drawn every epoch.",
                     "Draw the random reference anew every epoch before saying that it is beaten.",
                     "random-renewed"),
     "SEL02": Advice("The subset crowds into a part of the pool, as the head of a ranking does.",
                     "Choose for diversity within a longer list, in place of cutting a ranking short.",
                     "stage2-magnitude"),
     "SEL03": Advice("The selection prefers some classes; nothing in it keeps their shares.",
-                    "Select class by class with fixed quotas, or say in `class_balance` which shares are wanted."),
+                    "Select class by class with fixed quotas, "
+                    "or say in `class_balance` which shares are wanted."),
     "SEL04": Advice("Nothing tells the choice from chance: the scores may not reach the selection, or the "
                     "candidates are so few that chance decides.",
                     "Check what the selector ranks by and how many candidates it sees; "
@@ -44,14 +45,17 @@ adviser = Adviser("coreset", {
                     "or choose more of the pool at random."),
     "SEL06 length": Advice("The mean gradient points as the pool's does but is longer or shorter, "
                            "as with another learning rate.",
-                           "Divide the learning rate by the ratio of the lengths, unless the change is meant."),
-    "SEL07": Advice("A few points carry most of the weight, so the subset has the variance of a much smaller one.",
+                           "Divide the learning rate by the ratio of the lengths, "
+                           "unless the change is meant."),
+    "SEL07": Advice("A few points carry most of the weight, "
+                    "so the subset has the variance of a much smaller one.",
                     "Use uniform weights, cap them, or sample by them and weight the sample evenly."),
     "SEL08": Advice("The subset is renewed too rarely, or its successors hold the same points again.",
                     "Select more often; every few epochs is cheap beside training.", "refresh"),
-    "SEL09": Advice("The selection loses what a random subset keeps: cover, classes, right labels or fresh points "
-                    "(the other findings say which).",
-                    "Train on random subsets, drawn anew every epoch, until a selection is shown to beat them.",
+    "SEL09": Advice("The selection loses what a random subset keeps: cover, classes, right labels "
+                    "or fresh points (the other findings say which).",
+                    "Train on random subsets, drawn anew every epoch, "
+                    "until a selection is shown to beat them.",
                     "lost-to-random-epoch")})
 
 # %% ../../nbs/coreset/07_checks.ipynb #99b6c981
@@ -145,14 +149,16 @@ def fixed_reference(
     n = len(_labels(pool_labels))
     subsets = _history(random_subsets, "random_subsets", n)
     lasted = _lasted(epochs, len(subsets))
-    if lasted < 2: return adviser.lacks("SEL01", "one epoch cannot show a new draw; give `epochs` or a history", 2)
+    if lasted < 2:
+        return adviser.lacks("SEL01", "one epoch cannot show a new draw; give `epochs` or a history", 2)
     seen = len(np.unique(np.concatenate(subsets)))
     null = _seen_by_random(n, _spread([*map(len, subsets)], lasted), stream(seed, "SEL01"))
     fixed = all(np.array_equal(row, subsets[0]) for row in subsets)
     p, ratio = p_value(-seen, -null), seen / null.mean()
     return adviser.found("SEL01", status_of(p, fixed or ratio < HALF), statistic=seen / n, p=p,
                          threshold=-critical(-null, LEVEL) / n,
-                         evidence={"why": _WHY_SEEN.format(lasted, null.mean() / n), "never_drawn_anew": fixed})
+                         evidence={"why": _WHY_SEEN.format(lasted, null.mean() / n),
+                                   "never_drawn_anew": fixed})
 
 
 _WHY_SEEN = "share of the pool seen in {} epochs; fresh random subsets see {:.3f}"
@@ -185,7 +191,8 @@ def stale_subset(
         return adviser.lacks("SEL08", "needs `subset`, or `picked` and `subset_size`")
     counts, sizes = _counts(subset, picked, subset_size, n)
     lasted = _lasted(epochs, len(sizes))
-    if lasted < 3: return adviser.lacks("SEL08", f"{lasted} epochs are too few to grow stale; give three or more", 3)
+    if lasted < 3:
+        return adviser.lacks("SEL08", f"{lasted} epochs are too few to grow stale; give three or more", 3)
     seen, sizes, draw = int((counts > 0).sum()), _spread(sizes, lasted), stream(seed, "SEL08")
     null, whole = (_seen_by_random(n, some, draw) for some in (sizes[:ceil(lasted / 2)], sizes))
     p, ratio = p_value(-seen, -null), seen / whole.mean()
@@ -199,8 +206,10 @@ def _wanted(balance, counts: np.ndarray, k: int) -> np.ndarray:
     balance = str(balance) if np.ndim(balance) == 0 else balance
     names = {"proportional": counts, "equal": np.ones(len(counts)), "sqrt": np.sqrt(counts)}
     if isinstance(balance, str) and balance not in names:
-        raise ValueError(f"class_balance is {balance!r}; expected {', '.join(names)} or a share for each class")
-    shares = names[balance] if isinstance(balance, str) else as_numbers(balance, "class_balance", counts.shape)
+        raise ValueError(f"class_balance is {balance!r}; expected {', '.join(names)} "
+                         "or a share for each class")
+    shares = (names[balance] if isinstance(balance, str)
+              else as_numbers(balance, "class_balance", counts.shape))
     if shares.min() < 0 or not shares.sum(): raise ValueError("class_balance must be >= 0 and not all 0")
     full = np.zeros(len(counts), bool)
     while True:   # what a full class cannot take goes to the others, at their shares
@@ -256,8 +265,10 @@ def class_shift(
     p, furthest = p_value(value, null), int(np.argmax(abs(shares - target)))
     why = (f"nats between class shares; class {labels[furthest]} has {shares[furthest]:.3f} of the subset, "
            f"{target[furthest]:.3f} aimed at{note}")
-    return adviser.found("SEL03", status_of(p, worth < HALF), statistic=value, threshold=critical(null, LEVEL), p=p,
-                         evidence={"why": why, "total_variation": abs(shares - target).sum() / 2, "worth": worth})
+    return adviser.found("SEL03", status_of(p, worth < HALF), statistic=value, p=p,
+                         threshold=critical(null, LEVEL), evidence={
+                             "why": why, "worth": worth,
+                             "total_variation": abs(shares - target).sum() / 2})
 
 # %% ../../nbs/coreset/07_checks.ipynb #6320a5ea
 def _suspects(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -305,13 +316,14 @@ def mislabelled_share(
     wrong, (chosen, note) = _wrong(clean, pool_probs, labels), _last(subset, len(labels))
     n, bad, k, hits = len(wrong), int(wrong.sum()), len(chosen), int(wrong[chosen].sum())
     if hypergeom.sf(min(k, bad) - 1, n, bad, k) > LEVEL:
-        return adviser.lacks("SEL05", f"{bad} wrong labels and {k} points cannot show more", _hits_needed(n, bad))
+        return adviser.lacks("SEL05", f"{bad} wrong labels and {k} points cannot show more",
+                             _hits_needed(n, bad))
     p, worth = hypergeom.sf(hits - 1, n, bad, k), _left(hits / k, bad / n, len(np.unique(labels)))
     kind = "mislabelled" if clean is not None else "suspect by the predictions, not known to be mislabelled"
+    why = f"share of the subset that is {kind}; {bad / n:.3f} of the pool{note}"
     return adviser.found("SEL05", status_of(p, worth < HALF and clean is not None), statistic=hits / k, p=p,
                          threshold=hypergeom.isf(LEVEL, n, bad, k) / k,
-                         evidence={"why": f"share of the subset that is {kind}; {bad / n:.3f} of the pool{note}",
-                                   "worth": worth, "estimated": clean is None})
+                         evidence={"why": why, "worth": worth, "estimated": clean is None})
 
 
 def _hits_needed(n: int, bad: int) -> int | None:
@@ -320,7 +332,7 @@ def _hits_needed(n: int, bad: int) -> int | None:
     return int(np.argmax(logs <= log(LEVEL))) + 1 if len(logs) and logs[-1] <= log(LEVEL) else None
 
 # %% ../../nbs/coreset/07_checks.ipynb #be5d11d4
-_MEASURED, _CELLS, _ROWS = 500, 1_000_000, 4096   # points measured; distances a subset; rows read at a time
+_MEASURED, _CELLS, _ROWS = 500, 10_000_000, 4096   # points measured; distances a subset; rows read at a time
 
 def _squares(points: np.ndarray, some: np.ndarray) -> np.ndarray:
     "Squared Euclidean distances of points (rows) to some (columns)."
@@ -338,10 +350,11 @@ def _cover(
     pool: np.ndarray,               # [n, d]
     chosen: np.ndarray,             # [k] distinct positions
     generator: np.random.Generator, # draws the random subsets and the points that are measured
+    measured: int = _MEASURED,      # points of the pool whose distance is taken, at most
 ) -> tuple[float, np.ndarray, np.ndarray, int]:
     "Mean distance to the nearest chosen point; of random subsets, [DRAWS]; of half of one; points measured."
     (n, k), (scaled, unit) = (len(pool), len(chosen)), _scaler(pool)
-    m = min(n, _MEASURED, max(1, _CELLS // k))
+    m = min(n, measured, max(1, _CELLS // k))
     some = scaled(pool[generator.choice(n, m, replace=False)])
     nearest, left = np.full((1 + 2 * DRAWS, m), np.inf, np.float32), np.repeat([k, k // 2], DRAWS)
     for start in range(0, n, _ROWS):
@@ -369,9 +382,11 @@ def coverage(
     if not 2 <= len(chosen) < n: return adviser.lacks("SEL02", _SOME.format(len(chosen), n), 2)
     value, null, half, m = _cover(pool, chosen, stream(seed, "SEL02"))
     p, beaten_by_half = p_value(value, null), p_value(value, half) <= LEVEL
-    why = f"mean distance of {_part(m, n)} to the nearest chosen point; {null.mean():.4g} for random subsets{note}"
-    return adviser.found("SEL02", status_of(p, beaten_by_half), statistic=value, threshold=critical(null, LEVEL), p=p,
-                         evidence={"why": why, "ratio": value / null.mean() if null.any() else 1.})
+    why = (f"mean distance of {_part(m, n)} to the nearest chosen point; "
+           f"{null.mean():.4g} for random subsets{note}")
+    return adviser.found("SEL02", status_of(p, beaten_by_half), statistic=value, p=p,
+                         threshold=critical(null, LEVEL), evidence={
+                             "why": why, "ratio": value / null.mean() if null.any() else 1.})
 
 
 _SOME = "{} of {} points are chosen; it takes 2 or more, and some that are not"
@@ -381,7 +396,7 @@ def _part(m: int, n: int) -> str: return "the pool" if m == n else f"{m} of {n} 
 
 # %% ../../nbs/coreset/07_checks.ipynb #40eed7b0
 class _Gradients:
-    "Mean gradients of subsets of a pool, read a few thousand rows at a time, and how far they are from that of all."
+    "Mean gradients of subsets, read a few thousand rows at a time, and how far they are from the pool's."
     def __init__(self, probs, labels: np.ndarray, pool=None):
         self.probs, self.labels = _predictions(probs, labels), labels
         self.pool = None if pool is None else _of_pool(pool, "pool", len(labels), None)
@@ -442,7 +457,8 @@ def gradient_match(
     def beaten_by_half(): return p_value(value, _by_random(gradients.off, n, k // 2, draw)[:, 0]) <= LEVEL
     status = status_of(p, p <= LEVEL and not on_course and beaten_by_half())
     scale = float(np.linalg.norm(gradients.whole)) or 1.
-    why = f"error of the mean gradient, relative to the pool's; {null.mean() / scale:.4g} for random subsets{note}"
+    why = (f"error of the mean gradient, relative to the pool's; "
+           f"{null.mean() / scale:.4g} for random subsets{note}")
     return adviser.found("SEL06", status, "length" if on_course else "", statistic=value / scale, p=p,
                          threshold=critical(null, LEVEL) / scale,
                          evidence={"why": why, "turn": turn, "turn_limit": critical(turns, LEVEL)})
@@ -518,11 +534,11 @@ def _in_rank(importance: np.ndarray, chosen: np.ndarray) -> float:
     return (ranks[chosen].mean() - ranks.mean()) / sd if sd else 0.
 
 
-def _spacing(pool: np.ndarray, chosen: np.ndarray, generator: np.random.Generator) -> tuple[float, np.ndarray]:
+def _spacing(pool: np.ndarray, chosen: np.ndarray, generator) -> tuple[float, np.ndarray]:
     "Mean distance of a chosen point to the nearest other one; of random subsets, [DRAWS]."
     (n, k), (scaled, unit) = (len(pool), len(chosen)), _scaler(pool)
-    m = min(k, _MEASURED, max(1, _CELLS // k))
-    def mean(positions):   # in random order
+    m = min(k, _MEASURED, max(1, _CELLS // (10 * k)))  # here all distances are new for every subset
+    def mean(positions):                               # in random order
         points = scaled(pool[positions])
         squares = _squares(points[:m], points)
         squares[range(m), range(m)] = np.inf
@@ -536,9 +552,9 @@ def _standing(value: float, null: np.ndarray) -> float:
     return float((value - null.mean()) / spread) if spread else 0.
 
 
-def _in_pool(pool: np.ndarray, chosen: np.ndarray, generator: np.random.Generator) -> tuple[dict[str, float], float]:
+def _in_pool(pool: np.ndarray, chosen: np.ndarray, generator) -> tuple[dict[str, float], float]:
     "z of cover and spacing, and of the cover of random subsets half as large."
-    value, null, half, _ = _cover(pool, chosen, generator)
+    value, null, half, _ = _cover(pool, chosen, generator, 4 * _MEASURED)   # a finer look: half must differ
     signs = {"cover": _standing(value, null), "spacing": _standing(*_spacing(pool, chosen, generator))}
     return signs, _standing(half.mean(), null)
 
@@ -558,10 +574,20 @@ def _size_needed(n: int, rows: int, ranked: bool, wanted: float) -> int:
 
 def _ranked_by(importance, probs, labels) -> np.ndarray | None:
     "What the selector ranks by, [n]: as given, else the length of the gradient; None without either."
-    if importance is not None: return as_numbers(importance, "importance", (None,), ", in the order of the pool")
+    if importance is not None:
+        return as_numbers(importance, "importance", (None,), ", in the order of the pool")
     if probs is None or labels is None: return None
     probs = _predictions(probs, labels)
-    return np.einsum("nc,nc->n", probs, probs) - 2 * probs[np.arange(len(labels)), labels]   # its square, less 1
+    squares = np.einsum("nc,nc->n", probs, probs)                       # no copy of all predictions
+    return squares - 2 * probs[np.arange(len(labels)), labels]          # its square, less 1
+
+
+def _shared_length(**given) -> int | None:
+    "Points of the pool by the arrays that are given; None without any."
+    lengths = {name: len(array) for name, array in given.items() if array is not None}
+    if len(set(lengths.values())) < 2: return next(iter(lengths.values()), None)
+    raise ValueError(", ".join(f"{name} has {n}" for name, n in lengths.items())
+                     + " points; expected as many in all, one row a point of the pool")
 
 
 @check("SEL04", "coreset", needs=("subset",))
@@ -577,10 +603,9 @@ def random_in_disguise(
     labels = None if pool_labels is None else _labels(pool_labels)
     importance = _ranked_by(importance, pool_probs, labels)
     pool = None if pool is None else as_numbers(pool, "pool", (None, None))
-    lengths = {len(given) for given in (labels, importance, pool) if given is not None}
-    if len(lengths) > 1: raise ValueError(f"the pool has {sorted(lengths)} points by its different arrays; expected one row a point in all")
-    if not lengths: return adviser.lacks("SEL04", "needs the size of the pool: `pool`, `importance` or `pool_labels`")
-    n = lengths.pop()
+    n = _shared_length(pool_labels=labels, importance=importance, pool=pool)
+    if n is None:
+        return adviser.lacks("SEL04", "needs the size of the pool: `pool`, `importance` or `pool_labels`")
     subsets = _selections(_history(subset, "subset", n))
     return _disguise(*_counts(subsets, None, None, n), subsets, importance, pool, seed, _last(subset, n)[1])
 
@@ -589,18 +614,18 @@ def _disguise(counts, sizes, subsets=None, importance=None, pool=None, seed=0, n
     "SEL04 of the counts and sizes of selections, and of what else is known."
     n, rows, ranked = len(counts), len(sizes), importance is not None
     if rows < 2 and not ranked and pool is None:
-        return adviser.lacks("SEL04", "one selection tells nothing; give two or more, or `pool` or `importance`", 2)
+        return adviser.lacks("SEL04", "one selection tells nothing; give more, or `pool` or `importance`", 2)
     if not 2 <= min(sizes) <= max(sizes) < n: return adviser.lacks("SEL04", _SOME.format(max(sizes), n), 2)
     signs, told = _signs(counts, sizes, subsets, importance, pool, stream(seed, "SEL04"))
     limit = NormalDist().inv_cdf(1 - LEVEL / (2 * max(1, len(signs))))
-    if told < (wanted := limit + NormalDist().inv_cdf(1 - LEVEL)):
-        return adviser.lacks("SEL04", f"subsets of {np.mean(sizes):g} are too small to tell from chance",
-                             _size_needed(n, rows, ranked, wanted))
-    most = max(signs, key=lambda name: abs(signs[name]))
-    p = min(1., len(signs) * erfc(abs(signs[most]) / sqrt(2)))
+    most = max(signs, key=lambda name: abs(signs[name]), default="")
+    p = min(1., len(signs) * erfc(abs(signs[most]) / sqrt(2))) if signs else 1.
+    if p > LEVEL and told < (wanted := limit + NormalDist().inv_cdf(1 - LEVEL)):
+        needed = _size_needed(n, rows, ranked, wanted) if rows > 1 or ranked else None
+        return adviser.lacks("SEL04", f"{np.mean(sizes):g} of {n} are too few to be told from chance", needed)
     why = f"largest |z| against random subsets, that of {most}; a selection is above the threshold{note}"
-    return adviser.found("SEL04", "ok" if p <= LEVEL else "warn", statistic=abs(signs[most]), threshold=limit, p=p,
-                         evidence={"why": why, "signs": signs})
+    return adviser.found("SEL04", "ok" if p <= LEVEL else "warn", statistic=abs(signs[most]), p=p,
+                         threshold=limit, evidence={"why": why, "signs": signs})
 
 
 def _signs(counts, sizes, subsets, importance, pool, generator) -> tuple[dict[str, float], float]:
@@ -616,8 +641,9 @@ def _signs(counts, sizes, subsets, importance, pool, generator) -> tuple[dict[st
 
 # %% ../../nbs/coreset/07_checks.ipynb #29538596
 def _scores_needed(s: int, r: int, paired: bool) -> int | None:
-    "Random subsets with which the worst order of the scores would be beyond chance; None if there are as many."
-    needed = ceil(-log2(LEVEL)) if paired else next(more for more in range(1, 200) if comb(s + more, s) * LEVEL >= 1)
+    "Random scores with which the worst order would be beyond chance; None if there are as many."
+    needed = ceil(-log2(LEVEL)) if paired else 1
+    while not paired and comb(s + needed, s) * LEVEL < 1: needed += 1
     return needed if r < needed else None
 
 
@@ -630,7 +656,8 @@ def _interval(*groups: np.ndarray) -> tuple[float, float] | None:
     if min(map(len, groups)) < 2: return None
     parts, free = np.array([g.var(ddof=1) / len(g) for g in groups]), np.array([len(g) - 1 for g in groups])
     middle = groups[0].mean() - sum(g.mean() for g in groups[1:])
-    reach = t.ppf(.975, parts.sum() ** 2 / (parts ** 2 / free).sum()) * sqrt(parts.sum()) if parts.any() else 0.
+    if not parts.any(): return middle, middle
+    reach = t.ppf(.975, parts.sum() ** 2 / (parts ** 2 / free).sum()) * sqrt(parts.sum())
     return middle - reach, middle + reach
 
 # %% ../../nbs/coreset/07_checks.ipynb #0c19b718
@@ -649,17 +676,21 @@ def worse_than_random(
         raise ValueError(f"subset_scores has {len(ours)} and random_scores {len(theirs)} numbers; "
                          "expected as many in both, one a seed, or paired=False")
     if needed := _scores_needed(len(ours), len(theirs), paired):
-        return adviser.lacks("SEL09", f"{len(ours)} scores and {len(theirs)} of random subsets are too few", needed)
+        return adviser.lacks("SEL09", f"{len(ours)} scores against {len(theirs)} are too few", needed)
+    at_once = max(1, _CELLS // (len(ours) + len(theirs)))
+    draws = max(DRAWS, min(9999, at_once))   # 9999: scipy's default
     test = permutation_test((ours, theirs), _gap, permutation_type="samples" if paired else "independent",
-                            vectorized=True, alternative="less", random_state=stream(seed, "SEL09"))
+                            n_resamples=draws, batch=at_once, alternative="less",
+                            random_state=stream(seed, "SEL09"))
     interval = _interval(ours - theirs) if paired else _interval(ours, theirs)
     against = theirs if paired else theirs[:, None]
     wins = float(((ours > against) + .5 * (ours == against)).mean())   # a tie is half a win
-    why = (f"mean score less that of random subsets, {ours.mean():.4g} of {len(ours)} against {theirs.mean():.4g} "
-           f"of {len(theirs)}{_SURE.format(*interval) if interval else ''}; it wins {wins:.0%} of the comparisons")
-    return adviser.found("SEL09", status_of(test.pvalue, wins < HALF * HALF), statistic=test.statistic, p=test.pvalue,
-                         threshold=-critical(-test.null_distribution, LEVEL), interval=interval,
-                         evidence={"why": why, "wins": wins})
+    why = (f"mean score less that of random subsets, {ours.mean():.4g} of {len(ours)} against "
+           f"{theirs.mean():.4g} of {len(theirs)}{_SURE.format(*interval) if interval else ''}; "
+           f"it wins {wins:.0%} of the comparisons")
+    return adviser.found("SEL09", status_of(test.pvalue, wins < HALF * HALF), statistic=test.statistic,
+                         p=test.pvalue, threshold=-critical(-test.null_distribution, LEVEL),
+                         interval=interval, evidence={"why": why, "wins": wins})
 
 
 _SURE = ", 95 % interval {:+.3g} to {:+.3g}"
@@ -693,7 +724,8 @@ def _of_run(study, arm):
     run, config, labels = _first(study, arm)
     size = max(1, round(config.budget * len(labels)))
     picked = run.result.arrays["picked"]
-    epochs = max(round(config.steps * (1 + config.extra)) // -(-size // config.batch), int(picked.sum() / size))
+    epochs = max(round(config.steps * (1 + config.extra)) // -(-size // config.batch),
+                 int(picked.sum() / size))
     yield named(stale_subset(labels, picked=picked, subset_size=size, epochs=epochs, seed=run.seed), arm)
     yield named(_disguise(*_counts(None, picked, size, len(labels))), arm)
 

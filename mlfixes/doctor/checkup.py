@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from .findings import (Adviser, Advice, Check, Diagnosis, Finding, as_array, check, checks, load_checks,
-                                     status_of)
+from .findings import (Advice, Adviser, Check, Diagnosis, Finding, as_array, check, checks,
+                                     load_checks, not_applicable)
 
 if TYPE_CHECKING: import numpy
 
@@ -52,8 +52,10 @@ INPUTS: dict[str, Input] = {one.name: one for one in [   # in the order in which
     Input("labels", "[n]", "true classes, from 0 to C - 1", "samples", companion=True),
     Input("cluster_probs", "[n, C] or [H, n, C]", "soft assignments, of one head or of H", "samples", -2),
     Input("clusters", "[n] or [H, n]", "ids of clusters in their place", "samples", -1),
-    Input("neighbors", "[n, k]", "positions of each item's neighbours", "samples", companion=True, drawn=False),
-    Input("reported", "", "k -> top-k accuracy as the run reported it of these samples", companion=True, drawn=False),
+    Input("neighbors", "[n, k]", "positions of each item's neighbours", "samples", companion=True,
+          drawn=False),
+    Input("reported", "", "k -> top-k accuracy as the run reported it of these samples", companion=True,
+          drawn=False),
     *_of("training rows", ("train_labels", "[m]", "classes that the model was trained on"),
          ("train_x", "[m, ...]", "what it was trained on"), companion=True),
     *_of("", ("losses", "[T]", "training loss, step by step or epoch by epoch"),
@@ -106,7 +108,8 @@ INPUTS: dict[str, Input] = {one.name: one for one in [   # in the order in which
          ("names", "", "of the columns of x"), ("train_names", "", "of the columns in training"),
          ("other_names", "", "of the columns of another run"), ("train_mean", "[d]", "stored by the scaler"),
          ("train_std", "[d]", "stored by the scaler"), ("codebook_sizes", "K or [S]", "numbers of codes"),
-         ("other_codebook_sizes", "[S]", "those of another run"), ("prior_box", "[2, p]", "edges of the prior"),
+         ("other_codebook_sizes", "[S]", "those of another run"),
+         ("prior_box", "[2, p]", "edges of the prior"),
          ("design", "[K, p]", "parameters that were simulated"), ("points", "[k, p]", "where log_prob is"),
          ("subset_size", "", "points of one selection"), ("class_balance", "", "shares that were aimed at"),
          ("epochs", "", "that a history of subsets covers"),
@@ -116,18 +119,21 @@ INPUTS: dict[str, Input] = {one.name: one for one in [   # in the order in which
 def _read(name: str, value):
     "What checks get: an array where the vocabulary says so, else the value itself."
     shape = INPUTS[name].shape if name in INPUTS else ""
-    ragged = isinstance(value, (list, tuple)) and len({getattr(row, "shape", None) or _length(row) for row in value}) > 1
-    whole = not shape or ragged or callable(value) or isinstance(value, (Mapping, str)) or hasattr(value, "named_parameters")
-    return value if whole or getattr(value, "lazy", False) else as_array(value)
+    no_array = callable(value) or isinstance(value, (Mapping, str)) or _ragged(value)
+    return value if not shape or no_array or getattr(value, "lazy", False) else as_array(value)
 
 
-def _length(row) -> int: return len(row) if hasattr(row, "__len__") else -1
+def _ragged(value) -> bool:
+    "Whether a list holds rows of different lengths or shapes."
+    if not isinstance(value, (list, tuple)): return False
+    return len({getattr(row, "shape", None) or (len(row) if hasattr(row, "__len__") else -1) for row in value}) > 1
 
 
 def _named_columns(inputs: dict[str, Any]) -> dict[str, Any]:
     "The inputs, and the names that come with frames."
     told = {"names": inputs.get("x"), "train_names": inputs.get("train_x")}
-    return {name: [str(c) for c in frame.columns] for name, frame in told.items() if hasattr(frame, "columns")} | inputs
+    return {name: [str(column) for column in frame.columns] for name, frame in told.items()
+            if hasattr(frame, "columns")} | inputs
 
 # %% ../../nbs/doctor/01_checkup.ipynb #cd3a97eb
 def _rows(name: str, array) -> int | None:
@@ -147,10 +153,14 @@ def _groups(inputs: Mapping[str, Any]) -> dict[str, dict[str, int]]:
 
 def _disagreeing(inputs: Mapping[str, Any]) -> list[str]:
     "A sentence for every group whose arrays have different numbers of rows."
-    return [f"{', '.join(f'{name} has {rows:,} rows' for name, rows in given.items())}; expected as many in all: "
-            f"{group} have one row each (give what belongs to other {group} in a call of its own)"
-            for group, given in _groups(inputs).items()
+    return [_disagreement(group, given) for group, given in _groups(inputs).items()
             if group != "training rows" and len(set(given.values())) > 1]
+
+
+def _disagreement(group: str, given: Mapping[str, int]) -> str:
+    said = ", ".join(f"{name} has {rows:,} rows" for name, rows in given.items())
+    return (f"{said}; expected as many in all: {group} have one row each (give what belongs to other {group} "
+            "in a call of its own)")
 
 # %% ../../nbs/doctor/01_checkup.ipynb #90eb5854
 def _drawn(inputs: dict[str, Any], memory: int, seed: int) -> tuple[dict[str, Any], list[str]]:
@@ -163,15 +173,18 @@ def _drawn(inputs: dict[str, Any], memory: int, seed: int) -> tuple[dict[str, An
         if size <= memory or not large: continue
         rows = np.sort(np.random.default_rng([seed, n]).choice(n, max(1, n * memory // size), replace=False))
         kept |= {name: _taken(array, rows, INPUTS[name].axis) for name, array in large.items()}
-        notes.append(f"{', '.join(large)}: {len(rows):,} of {n:,} rows were drawn ({size / 2**30:.3g} GiB in all).")
-        aside = [name for name in kept if not INPUTS.get(name, Input("", "", "")).drawn and _speaks_of(name, group)]
-        if aside: notes.append(f"{', '.join(aside)} left aside: said of all rows."); kept |= dict.fromkeys(aside)
-    return {name: as_array(value) if getattr(value, "lazy", False) else value for name, value in kept.items()}, notes
+        notes.append(f"{', '.join(large)}: {len(rows):,} of {n:,} rows were drawn ({size / 2**30:.3g} GiB).")
+        if aside := [name for name in kept if _speaks_of(name, group)]:
+            notes.append(f"{', '.join(aside)} left aside: said of all rows.")
+            kept |= dict.fromkeys(aside)
+    return {name: as_array(value) if getattr(value, "lazy", False) else value
+            for name, value in kept.items()}, notes
 
 
 def _speaks_of(name: str, group: str) -> bool:
     "Whether an input that cannot be drawn says something about all rows of the group."
-    return group == "samples" and (name == "reported" or INPUTS[name].group == group)
+    one = INPUTS.get(name)
+    return group == "samples" and one is not None and not one.drawn and (name == "reported" or one.group == group)
 
 
 def _taken(array, rows, axis: int):
@@ -180,9 +193,10 @@ def _taken(array, rows, axis: int):
 
 # %% ../../nbs/doctor/01_checkup.ipynb #2f0b256b
 adviser = Adviser("doctor", {"NUM01": Advice(
-    "Numbers are NaN or infinite: a step was too long, a logarithm or division met zero, or half precision overflowed.",
-    "Find the first step with one (losses tell; torch.autograd.set_detect_anomaly names the operation), then lower the rate there, "
-    "clip gradients, or compute it in single precision.")})
+    "Numbers are NaN or infinite: a step was too long, a logarithm or division met zero, or half precision "
+    "overflowed.",
+    "Find the first step with one (losses tell; torch.autograd.set_detect_anomaly names the operation), then "
+    "lower the rate there, clip gradients, or compute it in single precision.")})
 
 _MAY_BE_INFINITE = {"log_prob", "importance"}   # -inf there means: impossible, or never to be chosen
 
@@ -203,7 +217,7 @@ def not_finite(**inputs) -> Finding:
     said = ", ".join(f"{name} has {n:,}, the first in row {row}" for name, (n, row) in found.items())
     return adviser.found("NUM01", "fail" if found else "ok", statistic=count, threshold=0, evidence={
         "why": f"of {total:,} numbers are NaN or infinite" + (f": {said}" if said else ""),
-        "count": {name: n for name, (n, _) in found.items()}, "first_row": {name: row for name, (_, row) in found.items()}})
+        "first_row": {name: row for name, (_, row) in found.items()}})
 
 
 _NUMBERS = [name for name, one in INPUTS.items() if one.shape and name not in _MAY_BE_INFINITE]
@@ -214,7 +228,7 @@ check("NUM01", "doctor")(not_finite)
 # %% ../../nbs/doctor/01_checkup.ipynb #00795271
 def _concerns(one: Check, given: set[str]) -> bool:
     "Whether a check has anything to look at, or lacks something beside what it could look at."
-    reasons = {name for name in one.takes if name in given and not (name in INPUTS and INPUTS[name].companion)}
+    reasons = {name for name in set(one.takes) & given if name not in INPUTS or not INPUTS[name].companion}
     needed = given & set(one.needs)
     return set(one.needs) == needed and bool(reasons or one.needs) or bool(needed & reasons)
 
@@ -248,7 +262,7 @@ def examine(
     *,
     only: str | Sequence[str] | None = None, # codes or families whose checks run; all unless told
     seed: int = 0,                           # of all null distributions and of what is drawn
-    memory: int = 2**29,                     # bytes of a group of arrays that are read; of more, rows are drawn
+    memory: int = 2**29,                     # bytes of a group of arrays; of more, rows are drawn
     **inputs,                                # by the names of `INPUTS`: numpy, torch, pandas or lists
 ) -> Diagnosis:
     "What all checks find whose inputs are there, worst first; an `InputError` where inputs are malformed."
@@ -256,11 +270,13 @@ def examine(
     given = {name: value for name, value in inputs.items() if value is not None}
     if problems := _unknown(given, {*INPUTS, *(name for one in checks().values() for name in one.takes)}):
         raise TypeError("; ".join(problems) + "\nmlfixes.doctor.INPUTS lists all names")
-    if not given: raise TypeError("nothing was given; expected arrays by name, e.g. logits=, labels= (see mlfixes.doctor.INPUTS)")
+    if not given: raise TypeError("nothing was given; expected arrays by name, e.g. logits=, labels= "
+                                  "(mlfixes.doctor.INPUTS lists all names)")
     given = {name: _read(name, value) for name, value in _named_columns(given).items()}
     if problems := _disagreeing(given): raise InputError(problems)
     given, notes = _drawn(given, memory, seed)
-    return _all_findings(chosen, {name: value for name, value in given.items() if value is not None}, notes, seed)
+    given = {name: value for name, value in given.items() if value is not None}
+    return _all_findings(chosen, given, notes, seed)
 
 
 def _all_findings(chosen: Sequence[Check], given: dict[str, Any], notes: list[str], seed: int) -> Diagnosis:
@@ -275,13 +291,12 @@ def _all_findings(chosen: Sequence[Check], given: dict[str, Any], notes: list[st
         except ValueError as error: problems.setdefault(str(error), []).append(one.code)
         except Exception as error: error.add_note(f"in check {one.code} of {one.family!r}"); raise
     diagnosis = Diagnosis(tuple(found), tuple(notes))
-    if problems: raise InputError([f"{said} ({', '.join(codes)})" for said, codes in problems.items()], diagnosis)
-    return diagnosis
+    if not problems: return diagnosis
+    raise InputError([f"{said} ({', '.join(codes)})" for said, codes in problems.items()], diagnosis)
 
 
 def _unread(one: Check, names: Sequence[str]) -> Finding:
     "The finding of a check whose arrays hold NaN."
-    from mlfixes.doctor.findings import not_applicable
     return not_applicable(one.code, one.family, f"{', '.join(names)} holds NaN or infinity, see NUM01")
 
 

@@ -69,8 +69,8 @@ def _header(file, what: str) -> tuple[tuple[int, ...], bool, numpy.dtype]:
     read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(file)
     if not dtype.hasobject: return shape, fortran, dtype
-    raise ValueError(f"{what} holds pickled objects; they could run code and are never opened. Save numbers, or "
-                     "text of fixed width")
+    raise ValueError(f"{what} holds pickled objects; they could run code and are never opened. "
+                     "Save numbers, or text of fixed width")
 
 
 def _start(path: Path, info) -> int:
@@ -99,8 +99,10 @@ def _unpacked(path: Path, name: str, shape, dtype, rows) -> numpy.ndarray:
 def _of_npz(path: Path) -> dict[str, Any]:
     "Name -> array of an .npz."
     try: archive = ZipFile(path)
-    except BadZipFile: raise ValueError(f"{path} is no .npz: it is damaged, or something else under that name") from None
-    with archive: return {name.removesuffix(".npy"): _member(path, archive, name) for name in archive.namelist()}
+    except BadZipFile:
+        raise ValueError(f"{path} is no .npz: it is damaged, or something else under that name") from None
+    with archive:
+        return {name.removesuffix(".npy"): _member(path, archive, name) for name in archive.namelist()}
 
 # %% ../../nbs/doctor/03_files.ipynb #da951f1a
 def _of_safetensors(path: Path) -> dict[str, Any]:
@@ -109,7 +111,8 @@ def _of_safetensors(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-            kinds = {name: file.get_slice(name)[:0] if shape else file.get_tensor(name) for name, shape in shapes.items()}
+            kinds = {name: file.get_slice(name)[:0] if shape else file.get_tensor(name)
+                     for name, shape in shapes.items()}
     except SafetensorError as error: raise ValueError(f"{path} is no safetensors: {error}") from None
     return {name: _tensor(path, name, shape, kinds[name]) for name, shape in shapes.items()}
 
@@ -147,7 +150,8 @@ def _joined(columns: pandas.DataFrame) -> numpy.ndarray:
     import numpy as np
     if columns.shape[1] > 1: return columns.to_numpy()
     values = columns.iloc[:, 0].to_numpy()
-    return np.stack(values) if values.dtype == object and len(values) and hasattr(values[0], "__len__") else values
+    of_lists = values.dtype == object and len(values) and hasattr(values[0], "__len__")
+    return np.stack(values) if of_lists else values
 
 
 def _csv(path: Path) -> pandas.DataFrame:
@@ -160,15 +164,16 @@ def _csv(path: Path) -> pandas.DataFrame:
 def _parquet(path: Path, most: int = 2**29) -> pandas.DataFrame:
     "The table; of one with more than `most` bytes in memory every so many rows of each group of rows."
     try: import pyarrow.parquet as parquet
-    except ImportError: raise ValueError(f"{path} needs pyarrow to be read: pip install 'mlfixes[tables]'") from None
+    except ImportError:
+        raise ValueError(f"{path} needs pyarrow to be read: pip install 'mlfixes[tables]'") from None
+    import pandas as pd
     import pyarrow
     try: file = parquet.ParquetFile(path, memory_map=True)
     except pyarrow.ArrowInvalid as error: raise ValueError(f"{path} is no parquet file: {error}") from None
     size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
     if size <= most: return file.read().to_pandas()
     every = -(-size // most)
-    parts = (file.read_row_group(i).slice(i % every).to_pandas().iloc[::every] for i in range(file.num_row_groups))
-    import pandas as pd
+    parts = (file.read_row_group(i).to_pandas().iloc[i % every::every] for i in range(file.num_row_groups))
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/doctor/03_files.ipynb #f69ad0ab
@@ -189,7 +194,8 @@ def _of_json(path: Path) -> dict[str, Any]:
     except ValueError as error: raise ValueError(f"{path} is no JSON: {error}") from None
     if path.stem in INPUTS: return {path.stem: found}
     if isinstance(found, Mapping): return dict(found)
-    raise ValueError(f"{path} holds a {type(found).__name__}; expected inputs by name, or a file named as an input")
+    raise ValueError(f"{path} holds a {type(found).__name__}; "
+                     "expected inputs by name, or a file named as an input")
 
 
 _READERS = {".npz": _of_npz, ".npy": _of_npy, ".safetensors": _of_safetensors, ".parquet": _of_table,
@@ -219,19 +225,19 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_run(
-    path: str | Path,                   # .npz, .npy, .safetensors, .parquet, .csv, .json, or a folder of these
+    path: str | Path,      # .npz, .npy, .safetensors, .parquet, .csv, .json, or a folder of these
 ) -> tuple[dict[str, Any], list[str]]:
     "Inputs of `examine`, and what was left aside, in words; a `ValueError` where nothing is of use."
     path = Path(path)
     if not path.exists(): raise ValueError(f"{path} is not there; expected a file or folder that a run left")
-    files = sorted(p for p in path.iterdir() if p.suffix in _READERS | dict.fromkeys(_PICKLES)) if path.is_dir() else [path]
+    known = {*_READERS, *_PICKLES}
+    files = sorted(p for p in path.iterdir() if p.suffix in known) if path.is_dir() else [path]
     flat: dict[str, Any] = {}
     for file in files: flat |= _once(flat, _read_file(file), file)
     found = _nested(flat)
     inputs = {name: value for name, value in found.items() if _taken(name)}
-    if aside := sorted(set(found) - set(inputs)): note = [f"Left aside, since no check takes it: {', '.join(aside)}."]
-    else: note = []
-    if inputs: return inputs, note
+    aside = sorted(set(found) - set(inputs))
+    if inputs: return inputs, [f"Left aside, since no check takes it: {', '.join(aside)}."] if aside else []
     raise ValueError(f"{path} holds {', '.join(aside) or 'nothing'}; expected arrays named as inputs: "
                      f"{', '.join(list(INPUTS)[:12])} ... (mlfixes doctor --inputs lists all)")
 

@@ -63,9 +63,9 @@ def text(
     width = max(width or min(get_terminal_size((100, 0)).columns, 100), 40)
     parts = [[diagnosis.summary, *diagnosis.notes]]
     parts += [_told(finding, width, color) for finding in _bad(diagnosis)]
-    parts += [_calm("ok", ", ".join(f.code for f in _fine(diagnosis)), width, color) if _fine(diagnosis) else []]
-    parts[-1] += [line for f in _left(diagnosis)
-                  for line in _calm("n/a", f"{f.code}: {f.evidence['why']}{_enough(f)}", width, color)]
+    fine = ", ".join(finding.code for finding in _fine(diagnosis))
+    calm = [("ok", fine)] * bool(fine) + [("n/a", _why_not(finding)) for finding in _left(diagnosis)]
+    parts.append([line for word, said in calm for line in _calm(word, said, width, color)])
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
@@ -81,10 +81,10 @@ def _calm(word: str, said: str, width: int, color: bool) -> list[str]:
     return [_mark(word, color) + fill(said, width - 6, subsequent_indent=" " * 6)]
 
 
-def _enough(finding: Finding) -> str:
-    "How much data would be enough, where the check says so."
+def _why_not(finding: Finding) -> str:
+    "Why a check could not be made, and how much data would be enough, where it says so."
     needed = finding.evidence.get("needed")
-    return "" if needed is None else f" ({needed:,} would do)"
+    return f"{finding.code}: {finding.evidence['why']}" + ("" if needed is None else f" ({needed:,} would do)")
 
 # %% ../../nbs/doctor/02_render.ipynb #7559819d
 def _cell(said: str) -> str:
@@ -103,7 +103,7 @@ def markdown(
         " | ".join([*map(_cell, (f.measured, f.cause, f.remedy)), _proof_cell(f.proof, reports)]) + " |"
         for f in _bad(diagnosis)]
     rest = [f"ok: {', '.join(f.code for f in _fine(diagnosis))}"] if _fine(diagnosis) else []
-    rest += [f"- not applicable: {f.code}: {_cell(f.evidence['why'])}{_enough(f)}" for f in _left(diagnosis)]
+    rest += [f"- not applicable: {_cell(_why_not(finding))}" for finding in _left(diagnosis)]
     parts = ["\n\n".join(head), "\n".join(table) if _bad(diagnosis) else "", "\n".join(rest)]
     return "\n\n".join(part for part in parts if part)
 
@@ -138,10 +138,10 @@ def fragment(
         codes = ", ".join(f"<span title='{escape(title(f))}'>{escape(f.code)}</span>" for f in fine)
         parts.append(f"<p><b class='ok'>ok</b> {codes}</p>")
     if left := _left(diagnosis):
-        items = "".join(f"<li>{escape(f.code)}: {escape(str(f.evidence['why']))}{_enough(f)}</li>" for f in left)
+        items = "".join(f"<li>{escape(_why_not(finding))}</li>" for finding in left)
         parts.append(f"<details><summary>not applicable: {len(left)}</summary><ul>{items}</ul></details>")
-    return (f"<div class='mlf-doctor'><style>{_STYLE}</style><p><strong>{escape(diagnosis.summary)}</strong></p>"
-            f"{''.join(parts)}</div>")
+    summary = f"<p><strong>{escape(diagnosis.summary)}</strong></p>"
+    return f"<div class='mlf-doctor'><style>{_STYLE}</style>{summary}{''.join(parts)}</div>"
 
 
 def _section(finding: Finding, reports: str) -> str:

@@ -54,7 +54,8 @@ class Series:
 
 # %% ../../nbs/doctor/04_watch.ipynb #fd0f3a98
 _GROUPS = ("samples", "codes")   # whose rows are watched
-ROWS = {name: one.axis for name, one in INPUTS.items() if one.group in _GROUPS and one.drawn}   # axis of the rows
+ROWS = {name: one.axis for name, one in INPUTS.items()   # name -> axis of the rows
+        if one.group in _GROUPS and one.drawn}
 
 
 def _nbytes(values) -> int:
@@ -132,7 +133,8 @@ class Persistence:
         at_once: Collection[str] = (), # codes that need not last
     ) -> list[Finding]:
         "What is to be told now: failures that have lasted, and what has recovered from one that was told."
-        return [one for one in findings if one.status != "not_applicable" and self._is_news(one, step, start, at_once)]
+        ran = (one for one in findings if one.status != "not_applicable")
+        return [one for one in ran if self._is_news(one, step, start, at_once)]
 
     def _is_news(self, one, step, start, at_once) -> bool:
         "Whether the finding is to be told; remembers it."
@@ -173,7 +175,7 @@ class Stopped(RuntimeError):
         self.diagnosis = diagnosis
 
 # %% ../../nbs/doctor/04_watch.ipynb #188e6e00
-_SERIES = {"loss": "losses", "lr": "lr", "update_ratio": "update_ratio"}   # given each step -> what they become
+_SERIES = {"loss": "losses", "lr": "lr", "update_ratio": "update_ratio"}   # of a step -> of the run
 
 
 class Seen:
@@ -245,14 +247,17 @@ def _positive(value, name: str) -> int:
 
 def _names() -> set[str]:
     "All that can be shown: what checks take, and the numbers of a step."
-    return {*INPUTS, *_SERIES, "validation_loss", *(name for one in load_checks().values() for name in one.takes)}
+    taken = (name for one in load_checks().values() for name in one.takes)
+    return {*INPUTS, *_SERIES, "validation_loss", *taken}
 
 
 def _flat(inputs: Mapping[str, Any]) -> dict[str, Any]:
     "Settings and the like under dotted names, as `read_run` puts them together."
-    parts = [{f"{name}.{key}": one for key, one in value.items()} if isinstance(value, Mapping) else {name: value}
-             for name, value in inputs.items()]
-    return {name: value for part in parts for name, value in part.items()}
+    flat = {}
+    for name, value in inputs.items():
+        if isinstance(value, Mapping): flat |= {f"{name}.{key}": one for key, one in value.items()}
+        else: flat[name] = value
+    return flat
 
 
 def _plain_array(value) -> numpy.ndarray | None:
@@ -268,7 +273,7 @@ class Watch:
     def __init__(self,
         memory: int = 64 * 2**20,            # bytes for the rows that are kept and for a look at them
         rows: int = 2048,                    # kept at most, of samples and of codes
-        first: int = 64,                     # step of the first look, when a healthy run has begun to learn
+        first: int = 128,                    # step of the first look, when a healthy run has begun to learn
         every: int | None = None,            # steps between looks; None: each at twice the step of the last
         only: Collection[str] | None = None, # codes or families whose checks run; all that apply unless told
         on_finding: Callable[[int, Finding], Any] = log_finding, # given step and finding; may raise
@@ -280,9 +285,9 @@ class Watch:
         self.first, self.every = _positive(first, "first"), every and _positive(every, "every")
         self.constant, self.seen, self.persistence = constant, Seen(memory, rows), Persistence()
         self.step, self.clock, self.seconds = 0, 0, 0.   # as the run counts, steps seen, and time spent here
-        self.diagnosis, self.history = Diagnosis(), []   # the last look's; (step, finding) of all that was told
+        self.diagnosis, self.history = Diagnosis(), []   # of the last look; (step, finding) that were told
         self._regular, self._again, self._last = self.every or self.first, math.inf, 0   # looks, by the clock
-        self._known, self._said = _names(), set()
+        self._known, self._said, self._diverged = _names(), set(), False
         if problems := _unknown(constant, self._known): raise TypeError("; ".join(problems))
         _chosen(only)    # refuses codes that do not exist now, not at the first look
 
@@ -322,9 +327,9 @@ class Watch:
         except Exception as error: self._say(str(error))
 
     def _due(self) -> bool:
-        "Whether it is time for a look, or the loss is no number and nobody has been told."
-        untold = not self.persistence.told & {*_AT_ONCE} and not math.isfinite(self.seen.series["losses"].newest)
-        return untold or self.clock >= min(self._regular, self._again)
+        "Whether it is time for a look, or the loss has just stopped to be a number."
+        before, self._diverged = self._diverged, not math.isfinite(self.seen.series["losses"].newest)
+        return self._diverged > before or self.clock >= min(self._regular, self._again)
 
     def _scheduled(self):
         "Looks at what is new, and sets the time of the next look."
@@ -335,7 +340,7 @@ class Watch:
         if regular and self.persistence.relapsed(self.clock): self._again = 2 * self.clock - start
 
     def _look(self, after: int) -> int:
-        "Looks at rows of later steps than `after`, and tells what has lasted; the step behind which they are."
+        "Looks at rows of later steps than `after` and tells what has lasted; the step that they come after."
         first, inputs = self.seen.inputs(after)
         start = self.clock - 1 if first is None else first - 1
         self.diagnosis = self._examined(self.constant | inputs)
@@ -357,12 +362,15 @@ class Watch:
         self._said.add(wording)
         logging.getLogger("mlfixes").warning("step %d: not watched: %s", self.step, problem)
 
-# %% ../../nbs/doctor/04_watch.ipynb #ef50ec54
+# %% ../../nbs/doctor/04_watch.ipynb #2994e7f1
 def _of_classifier(labels, output) -> dict[str, Any]:
     "Loss, and logits [n, C] with whole labels [n], as far as a model was given and returned them."
-    def part(name): return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+    def part(name):
+        "A part of a mapping or an object, None without it."
+        return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
     logits, found = part("logits"), {"loss": part("loss")}
-    if getattr(logits, "ndim", 0) != 2 or getattr(labels, "ndim", 0) != 1 or labels.is_floating_point(): return found
+    shapes = getattr(logits, "ndim", 0), getattr(labels, "ndim", 0)
+    if shapes != (2, 1) or labels.is_floating_point(): return found
     return found | {"logits": logits, "labels": labels}
 
 
@@ -371,29 +379,35 @@ class _OfTrainer:
     def __init__(self, watch: Watch): self.watch, self.hook, self.given, self.own = watch, None, {}, False
 
     def on_train_begin(self, args, state, control, model=None, optimizer=None, **_):
+        "Hooks the model, in the first process."
         if not state.is_world_process_zero: return
         self.watch.constant = {"model": model, "optimizer": optimizer} | self.watch.constant
         self.hook = model.register_forward_hook(self._read, with_kwargs=True)
 
     def on_step_begin(self, args, state, control, optimizer=None, **_):
+        "Reads the rate of the step."
         if optimizer is not None: self.given["lr"] = max(group["lr"] for group in optimizer.param_groups)
 
     def _read(self, model, args, given, output):
         if model.training: self.given |= _of_classifier(given.get("labels"), output)
 
     def on_step_end(self, args, state, control, **_):
+        "Shows what the model was given and returned."
         given, self.given = self.given, {}
         self.own = self.own or given.get("loss") is not None
         return self._show(state, control, given)
 
     def on_log(self, args, state, control, logs=None, **_):
+        "Shows the logged loss where the model returns none."
         if "loss" in (logs or {}) and not self.own: return self._show(state, control, {"loss": logs["loss"]})
 
     def on_evaluate(self, args, state, control, metrics=None, **_):
+        "Shows the validation loss."
         loss = (metrics or {}).get("eval_loss")
         if loss is not None and self.watch.clock: return self._show(state, control, {"validation_loss": loss})
 
     def on_train_end(self, args, state, control, **_):
+        "Takes the hook off and looks once more."
         if self.hook is None: return
         self.hook.remove()
         self.hook = None

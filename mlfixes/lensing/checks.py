@@ -24,9 +24,10 @@ __all__ = ['adviser', 'LEVELS', 'dispersion', 'coverage', 'chain_health', 'uneve
 # %% ../../nbs/lensing/10_checks.ipynb #f00161f6
 adviser = Adviser("lensing", {
     "UNC01 narrow": Advice(
-        "Error bars are shorter than the errors: they were fitted on rows that the model had learned from, or "
-        "nothing has calibrated them.",
-        "Multiply the bars by the factor that rows of their own give (Temperature), neither trained on nor scored.",
+        "Error bars are shorter than the errors: they were fitted on rows that the model had learned "
+        "from, or nothing has calibrated them.",
+        "Multiply the bars by the factor that rows of their own give (Temperature), neither trained on nor "
+        "scored.",
         "rescaled"),
     "UNC01 wide": Advice(
         "Error bars are longer than the errors: less is claimed than is known.",
@@ -52,8 +53,8 @@ adviser = Adviser("lensing", {
         "long.",
         "Start inside of the prior, make NaN -inf, and shorten the proposal."),
     "UNC03 apart": Advice(
-        "Parts of the chains speak of different posteriors: they have not arrived, or each is in a mode of its "
-        "own.",
+        "Parts of the chains speak of different posteriors: they have not arrived, or each is in a mode of "
+        "its own.",
         "Drop more burn-in and run longer, or integrate on a grid (SimplexPosterior)."),
     "UNC03 short": Advice(
         "Chains are short for how slowly they forget, so that mean and bar are noise in part.",
@@ -307,7 +308,8 @@ def _covered(ranks, of: str, ps, inside, distance) -> Finding:
     told = ", ".join(f"parameter {i} {a:.3f} and {b:.3f}" for i, (a, b) in enumerate(inside.T))
     why = f"{what}, parameter {j}; of {m} {of}, inside 68 and 95 %: {told}"
     p = float(min(1., ps.size * ps.min()))
-    return adviser.found("UNC02", status_of(p, fails), _shape(ranks[:, j], inside[:, j]), statistic=value, p=p,
+    case = _shape(ranks[:, j], inside[:, j])
+    return adviser.found("UNC02", status_of(p, fails), case, statistic=value, p=p,
                   threshold=limit, evidence={"why": why, "inside68": inside[0], "inside95": inside[1],
                                              "distance": distance})
 
@@ -411,7 +413,8 @@ def chain_health(
 def _stuck(still: np.ndarray, steps: int) -> Finding:
     "The finding about posteriors, [m], some of which have a chain that never moves."
     why = f"of {len(still)} posteriors have a chain that never moves in {steps} steps"
-    return adviser.found("UNC03", "fail" if still.mean() > HALF else "warn", "stuck", statistic=int(still.sum()),
+    status = "fail" if still.mean() > HALF else "warn"
+    return adviser.found("UNC03", status, "stuck", statistic=int(still.sum()),
                   threshold=0, evidence={"why": why})
 
 
@@ -449,7 +452,8 @@ def _parted(rhat, limit, p, told) -> Finding:
     chance = float(binom.sf(bad.sum() - 1, len(p), LEVEL)) if len(p) > 1 else float(p[0])
     why = (f"split R-hat of the worst of {len(p)} posteriors; halves are apart in {bad.sum()} of them; "
            f"{told['effective']:.0f} independent draws")
-    return adviser.found("UNC03", status_of(chance, bool((bad & (rhat > _RHAT)).any())), "apart", statistic=rhat[i],
+    status = status_of(chance, bool((bad & (rhat > _RHAT)).any()))
+    return adviser.found("UNC03", status, "apart", statistic=rhat[i],
                   threshold=limit[i], p=chance, evidence={"why": why, **told})
 
 
@@ -458,7 +462,8 @@ def _counted(case, bad, worse, value, limit, told, what) -> Finding:
     status = "ok" if bad.mean() <= LEVEL else "fail" if worse.mean() > HALF else "warn"
     why = (f"{what}; {bad.sum()} of {len(bad)} posteriors are beyond; {told['effective']:.0f} independent "
            "draws")
-    return adviser.found("UNC03", status, case, statistic=value, threshold=limit, evidence={"why": why, **told})
+    return adviser.found("UNC03", status, case, statistic=value, threshold=limit,
+                         evidence={"why": why, **told})
 
 # %% ../../nbs/lensing/10_checks.ipynb #94a96f51
 _GROUPS, _GROUP_SIZE = 5, _rows_needed(1)   # of rows, by their bars
@@ -499,7 +504,7 @@ def uneven_bars(
     draw = stream(seed, "UNC04")
     rows = np.sort(draw.permutation(len(y))[:_SHUFFLED]) if len(y) > _SHUFFLED else slice(None)
     z2, groups = ((y - mean) / std)[rows] ** 2, _by_bars(std[rows])
-    if max(map(len, groups)) < 2: return adviser.lacks("UNC04", "all bars are equal; there are no groups to compare")
+    if max(map(len, groups)) < 2: return adviser.lacks("UNC04", "all bars are equal: no groups to compare")
     if not z2.any(0).all():
         raise ValueError("every mean of a parameter equals the truth; were labels given as means?")
     orders = draw.permuted(np.tile(np.arange(len(z2)), (DRAWS, 1)), axis=1)
@@ -601,8 +606,8 @@ def frozen_noise(
         fit = _overfits(train, validation, stream(seed, "FIT01"))
         if same is None and fit is None:
             best = int(validation.argmin()) + 1
-            return adviser.lacks("FIT01", f"validation was best in epoch {best} of {len(train)}; a rise is seen with "
-                                 f"{_EPOCHS - 1} epochs behind the best one", best + _EPOCHS - 1)
+            return adviser.lacks("FIT01", f"validation was best in epoch {best} of {len(train)}; to see a "
+                                 f"rise takes {_EPOCHS - 1} epochs behind the best one", best + _EPOCHS - 1)
     elif same is None:
         return adviser.lacks("FIT01", "needs `losses` and `validation_losses`, or rows as fed in two epochs",
                              _EPOCHS)
@@ -651,9 +656,10 @@ def _dealt(groups: np.ndarray, a: int, draw) -> np.ndarray:
 def _coincide(rows: np.ndarray) -> float:
     "The share of pairs of rows that agree; columns without ties are independent, of the others one counts."
     pairs = len(rows) * (len(rows) - 1) / 2
-    agree = [(np.unique(column, return_counts=True)[1].astype(float) ** 2).sum() - len(rows) for column in rows.T]
-    share = (np.array(agree) / 2 + 1) / (pairs + 1)                                   # one pair more in each
-    tied = share[np.array(agree) > 0]
+    counts = (np.unique(column, return_counts=True)[1].astype(float) for column in rows.T)
+    agree = np.array([(count * (count - 1) / 2).sum() for count in counts])
+    share = (agree + 1) / (pairs + 1)                                                # one pair more in each
+    tied = share[agree > 0]
     return float((pairs + 1) ** -float(len(share) - len(tied)) * tied.min(initial=1))
 
 
@@ -724,17 +730,19 @@ def judged_by_itself(
         what = f"are in `train_x`; {a.shape[1]} numbers a row are too few, or too dependent, to see copies"
         return _shared(same, "same", p, what)
     known, p = _copies(*found, len(a), draw)
-    told = dict(largest_correlation=float(found[0][len(a):, :len(a)].max()), limit=float(np.median(found[1])))
-    return _shared(known, "alike", p, f"are alike one in `train_x`, correlated beyond about {told['limit']:.3f}; "
-                   f"{len(a)} rows of it were looked at", told)
+    told = dict(largest_correlation=float(found[0][len(a):, :len(a)].max()),
+                limit=float(np.median(found[1])))
+    what = (f"are alike one in `train_x`, correlated beyond about {told['limit']:.3f}; {len(a)} rows of it "
+            "were looked at")
+    return _shared(known, "alike", p, what, told)
 
 
 def _shared(known, case, p, what, told=None) -> Finding:
     "The finding about rows that judge and are known, [b], in one of two looks."
     p = min(1., 2 * p)
     why = f"of the rows of `x`, {known.sum()} of {len(known)}, {what}"
-    return adviser.found("DATA02", status_of(p, known.mean() > HALF), case, statistic=known.mean(), threshold=HALF,
-                         p=p, evidence={"why": why, **(told or {})})
+    return adviser.found("DATA02", status_of(p, known.mean() > HALF), case, statistic=known.mean(), p=p,
+                         threshold=HALF, evidence={"why": why, **(told or {})})
 
 # %% ../../nbs/lensing/10_checks.ipynb #309f7d1b
 _SETTINGS = {"batch": ("batch", "batch_size"), "lr": ("lr", "learning_rate"), "epochs": ("epochs",),
@@ -753,7 +761,8 @@ def _settings(config, name: str) -> dict[str, float]:
         value = next((told for one in names if (told := _told(config, one)) is not None), None)
         if value is None: continue
         number = as_array(value)
-        if not number.ndim and number.dtype.kind in "iuf" and 0 < number < np.inf: found[setting] = float(number)
+        fits = not number.ndim and number.dtype.kind in "iuf" and 0 < number < np.inf
+        if fits: found[setting] = float(number)
         elif setting in ("batch", "lr"):
             raise ValueError(f"{setting} of {name} is {value!r}; expected a number above 0")
     return found
@@ -781,7 +790,7 @@ def other_updates(
         other = _settings(other_config, "other_config")
         if {"batch", "lr"} <= set(own) & set(other): found.append(_travelled(own, other))
     if found: return _worst(found)
-    return adviser.lacks("CFG01", "needs batch and rows in `config`, or batch and lr there and in `other_config`")
+    return adviser.lacks("CFG01", "needs batch and rows in `config`, or batch and lr there and in the other")
 
 
 def _normalises(config, model) -> bool | None:
@@ -832,7 +841,8 @@ def double_precision(
 ) -> Finding:
     "Whether parameters are in double precision, or types are mixed."
     kinds, fed = _floats(model), _kind(x) if hasattr(x, "detach") else ""
-    if not kinds: return adviser.lacks("CFG02", f"a {type(model).__name__} tells no parameters with a floating type by name")
+    if not kinds:
+        return adviser.lacks("CFG02", f"a {type(model).__name__} names no parameters of a floating type")
     total = sum(kinds.values())
     double = kinds.get("float64", 0) / total
     mixed = 0 < double < 1 or ("float" in fed and fed not in kinds)

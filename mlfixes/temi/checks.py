@@ -44,8 +44,8 @@ adviser = Adviser("temi", {
         "See CLU02; start the heads at centroids, and use a loss that is lowest where all clusters are used "
         "alike (temi_loss)."),
     "CLU01 replacement": Advice(
-        "The loss merges clusters: the document's replacement is lowest with exp(1/(1-beta)) of them, however "
-        "many there are.",
+        "The loss merges clusters: the document's replacement is lowest with exp(1/(1-beta)) of them, "
+        "however many there are.",
         "Use the published loss (temi_loss), which is lowest where all clusters are used.", "published-loss"),
     "CLU02 sign": Advice(
         "Minimising this regulariser drives items into fewer clusters: its sign is wrong.",
@@ -59,16 +59,16 @@ adviser = Adviser("temi", {
         "Leave it out with temi_loss, which balances clusters itself, or weight it so that the objective has "
         "its share.", "weight-costs"),
     "CLU03": Advice(
-        "Heads agree on who belongs together but number the clusters differently, so a vote over raw ids mixes "
-        "clusters up.",
+        "Heads agree on who belongs together but number the clusters differently, so a vote over raw ids "
+        "mixes clusters up.",
         "Align the heads before the vote (ensemble), or answer with the head of lowest loss.", "vote"),
     "CLU04": Advice(
-        "Neighbours share a cluster no more often than under heads with random weights: the heads have learned "
-        "nothing from the pairs.",
+        "Neighbours share a cluster no more often than under heads with random weights: the heads have "
+        "learned nothing from the pairs.",
         "See PAIR01 and LOSS02; then start the heads at centroids (start=\"smooth k-means\").", "start"),
     "CLU05": Advice(
-        "Plain k-means on the same embeddings finds the known classes better: training lost what was there to "
-        "begin with.",
+        "Plain k-means on the same embeddings finds the known classes better: training lost what was there "
+        "to begin with.",
         "Start the heads at centroids (start=\"smooth k-means\"); until they are ahead, answer with k-means.",
         "start"),
     "LOSS01": Advice(
@@ -77,15 +77,15 @@ adviser = Adviser("temi", {
     "LOSS01 classes": Advice(
         "The loss is that of a model that knows the classes, or how frequent they are, and nothing of the "
         "samples.",
-        "See LOSS02; look whether gradients reach the weights and inputs still go with their labels, then try "
-        "other learning rates."),
+        "See LOSS02; look whether gradients reach the weights and inputs still go with their labels, then "
+        "try other learning rates."),
     "LOSS01 cheap": Advice(
         "The loss is lower where everything is one class than where nothing is decided, so a training that "
         "starts undecided is drawn into collapse.",
         "Use a loss under which collapse costs more, or add the entropy of the mean prediction."),
     "LOSS01 replacement": Advice(
-        "The document's replacement is lower where everything is one cluster than where nothing is decided, so "
-        "a training is drawn into collapse.",
+        "The document's replacement is lower where everything is one cluster than where nothing is decided, "
+        "so a training is drawn into collapse.",
         "Use the published loss (temi_loss).", "published-loss"),
     "LOSS02 zero": Advice(
         "The learning rate is zero where it counts, so nothing moves there.",
@@ -98,8 +98,8 @@ adviser = Adviser("temi", {
         "See LOSS01; look whether the optimiser holds all weights and gradients reach them, then try other "
         "learning rates."),
     "LOSS03": Advice(
-        "The weights of a batch sum to 1 and are averaged once more, or the like: the loss shrinks as the batch "
-        "grows, and whatever is added to it gains weight.",
+        "The weights of a batch sum to 1 and are averaged once more, or the like: the loss shrinks as the "
+        "batch grows, and whatever is added to it gains weight.",
         "Add up losses whose weights sum to 1, or average losses whose weights do not."),
     "PAIR01": Advice(
         "Student and teacher see the same item, which says nothing about what belongs together.",
@@ -137,12 +137,18 @@ def _ids(clusters, n_clusters: int, name: str = "clusters") -> np.ndarray:
     return np.atleast_2d(ids).astype(np.int64)
 
 
+def _largest(p: np.ndarray) -> np.ndarray:
+    "Ids of the largest probabilities, [H, n]; in blocks, for numpy copies what argmax may only read."
+    blocks = 1 + p.shape[1] // _ITEMS
+    return np.concatenate([rows.argmax(-1) for rows in np.array_split(p, blocks, axis=1)], axis=1)
+
+
 def _heads(probs, clusters, n_clusters) -> tuple[np.ndarray, int] | None:
     "Cluster ids of the heads, [H, n], and C: by probabilities, else by ids; None without either."
     told = None if n_clusters is None else _whole(n_clusters, 2, "n_clusters")
     if probs is None: return None if clusters is None or told is None else (_ids(clusters, told), told)
     p = _probabilities(probs)
-    if told in (None, p.shape[2]): return p.argmax(-1), p.shape[2]
+    if told in (None, p.shape[2]): return _largest(p), p.shape[2]
     raise ValueError(f"n_clusters is {told}, but cluster_probs have {p.shape[2]} columns; "
                      "expected one a cluster")
 
@@ -187,7 +193,8 @@ def cluster_collapse(
     (ids, classes), sizes = given, _expected(cluster_shares, given[1])
     heads, n = ids.shape
     needed = 1 + ceil(log(LEVEL / DRAWS / heads) / log(sizes.max()))   # beyond every draw, 99 in 100
-    if n < needed: return adviser.lacks("CLU01", f"{n} items are too few to tell empty clusters from chance", needed)
+    if n < needed:
+        return adviser.lacks("CLU01", f"{n} items are too few to tell empty clusters from chance", needed)
     counts = np.array([np.bincount(head, minlength=classes) for head in ids])
     return _used(counts, *_by_chance(sizes, n, heads, stream(seed, "CLU01")), loss_fn, beta)
 
@@ -204,10 +211,11 @@ def _used(counts, null, mean, loss_fn, beta) -> Finding:
     limit = halves[1] if i else -critical(-null[0], LEVEL / 2)
     why = (f"{('used', 'effective')[i]} clusters of the worst of {len(counts)} heads: {worst[0]:.0f} used, "
            f"{worst[1]:.1f} effective of {counts.shape[1]}; chance leaves {mean[0]:.1f} and {mean[1]:.1f}")
-    return adviser.found("CLU01", status_of(min(1., 2 * ps[i]), any(lost)), case, statistic=worst[i], threshold=limit,
-                  p=min(1., 2 * ps[i]), evidence={
-        "why": why + extra, "used": values[0], "effective": values[1], "expected_used": mean[0],
-        "expected_effective": mean[1], "largest_share": (counts.max(1) / counts.sum(1))})
+    p = min(1., 2 * ps[i])
+    return adviser.found(
+        "CLU01", status_of(p, any(lost)), case, statistic=worst[i], threshold=limit, p=p, evidence={
+            "why": why + extra, "used": values[0], "effective": values[1], "expected_used": mean[0],
+            "expected_effective": mean[1], "largest_share": counts.max(1) / counts.sum(1)})
 
 
 def _merged(loss_fn, beta) -> tuple[str, str]:
@@ -316,7 +324,8 @@ def unaligned_vote(
     (ids, classes), draw = given, stream(seed, "CLU03")
     if len(ids) < 2: return adviser.lacks("CLU03", "one head has no other to vote with", 2)
     if ids.shape[1] < 2 * _SIGNS_NEEDED:
-        return adviser.lacks("CLU03", f"{ids.shape[1]} items are too few to learn a naming", 2 * _SIGNS_NEEDED)
+        why = f"{ids.shape[1]} items are too few to learn a naming"
+        return adviser.lacks("CLU03", why, 2 * _SIGNS_NEEDED)
     return _named_apart(ids, classes, answer, _halves(ids.shape[1], draw), draw)
 
 
@@ -358,7 +367,7 @@ def _kappa(a: np.ndarray, b: np.ndarray, classes: int) -> float:
 
 
 def _neighbouring(emb: np.ndarray, neighbors, generator) -> tuple[np.ndarray, np.ndarray]:
-    "Positions of some items and of a neighbour of each: one of those given, else the nearest that is looked at."
+    "Positions of some items and of a neighbour of each: one of those given, else the nearest by cosine."
     from mlfixes.temi.neighbors import check_neighbors
     if neighbors is not None:
         items = _sample(len(emb), generator, _MEASURED)
@@ -394,18 +403,19 @@ def random_level(
     (ids, classes), draw = given, stream(seed, "CLU04")
     emb = as_numbers(embeddings, "embeddings", (ids.shape[1], None), ", one row an item of the heads")
     if len(emb) < 2 * classes:   # a cluster of one has no neighbour to share it with
-        return adviser.lacks("CLU04", f"{len(emb)} items are too few for pairs in {classes} clusters", 2 * classes)
+        why = f"{len(emb)} items are too few for pairs in {classes} clusters"
+        return adviser.lacks("CLU04", why, 2 * classes)
     a, b = _neighbouring(emb, neighbors, draw)
     null = _random_heads(emb, a, b, classes, draw)
     if (limit := critical(null, LEVEL)) > 1 - _ROUNDING or not np.ptp(emb, axis=0).any():
         return adviser.lacks("CLU04", "neighbours are so alike that random heads put them together, too")
     mean = np.mean([_kappa(head[a], head[b], classes) for head in ids])
     p = p_value(mean, null)
-    why = (f"agreement of {len(a)} pairs of neighbours beyond that of cluster sizes, mean of {len(ids)} heads; "
-           f"random heads have {null.mean():.3f}")
+    why = (f"agreement of {len(a)} pairs of neighbours beyond that of cluster sizes, mean of {len(ids)} "
+           f"heads; random heads have {null.mean():.3f}")
     if neighbors is None and len(emb) > _ITEMS: why += f"; sought among {_ITEMS} of {len(emb)} items"
     return adviser.found("CLU04", "ok" if p <= LEVEL else "fail", statistic=mean, threshold=limit, p=p,
-                  evidence={"why": why, "random": null.mean(), "pairs": len(a)})
+                         evidence={"why": why, "random": null.mean(), "pairs": len(a)})
 
 # %% ../../nbs/temi/08_checks.ipynb #1c2d4ab8
 _FLIPS = 100 * (DRAWS + 1) - 1   # of signs: with the least number of classes one order in 128 is the worst
@@ -453,7 +463,7 @@ def behind_kmeans(
     if y.max() + 1 < _SIGNS_NEEDED:
         return adviser.lacks("CLU05", f"{y.max() + 1} classes are too few to compare them", _SIGNS_NEEDED)
     if len(items) < (needed := 2 * max(C, int(y.max()) + 1)):
-        return adviser.lacks("CLU05", f"{len(items)} items are too few to learn and to judge a naming", needed)
+        return adviser.lacks("CLU05", f"{len(items)} items are too few to learn and judge a naming", needed)
     plain = KMeans(C, n_init="auto", random_state=seed).fit_predict(emb[items])
     return _behind(np.vstack([plain, ids[:, items]]), y, draw, len(emb))
 
@@ -474,13 +484,14 @@ def _behind(ids, y, draw, of) -> Finding:
     p, kept = _sign_flip(differences, draw), float(gain[best] / gain[0]) if gain[0] > 0 else 1.
     some = "" if len(y) == of else f"; looked at {len(y)} of {of} items"
     why = (f"of the accuracy that k-means has above chance is kept: {right[best].mean():.3f} right, k-means "
-           f"{right[0].mean():.3f}; by class: {(differences > 0).sum()} worse, {(differences < 0).sum()} better{some}")
+           f"{right[0].mean():.3f}; {(differences > 0).sum()} classes worse, {(differences < 0).sum()} "
+           f"better{some}")
     return adviser.found("CLU05", status_of(p, kept < HALF), statistic=kept, threshold=HALF, p=p, evidence={
         "why": why, "accuracy": right[best].mean(), "kmeans": right[0].mean(), "head": best - 1})
 
 # %% ../../nbs/temi/08_checks.ipynb #44a5ed29
 def loss_landmarks(
-    loss_fn,        # "cross-entropy", "temi", "clamped", "replacement", "scan", or a function of predictions [C, C]
+    loss_fn,        # "cross-entropy", "temi", "clamped", "replacement", "scan"; or of predictions [C, C]
     n_classes: int, # C, classes or clusters
     beta=.6,        # of "temi", "clamped" and "replacement"
     shares=None,    # [C] of the classes, for the prior of "cross-entropy"
@@ -522,7 +533,7 @@ def _of_clusters(loss_fn: str, n_clusters: int, beta: float) -> dict[str, float]
     values = {"uniform": pair(uniform.log(), uniform.log(), uniform[0].log(), beta),
               "collapsed": pair(one.log(), one.log(), one[0].log(), beta),
               "perfect": pair(one.log(), one.log(), uniform[0].log(), beta)}
-    if loss_fn == "scan": values["perfect"] = values["uniform"] - log(n_clusters)   # agreement free, as balanced
+    if loss_fn == "scan": values["perfect"] = values["uniform"] - log(n_clusters)   # balanced, agreement free
     return {name: float(value) + 0. for name, value in values.items()}   # -0 becomes 0
 
 # %% ../../nbs/temi/08_checks.ipynb #2175ddc3
@@ -588,9 +599,9 @@ def _cluster_marks(values: dict, scales, n_clusters: int, noise: float) -> list[
 
 
 def _class_marks(values: dict, n_classes: int, noise: float) -> list[_Landmark]:
-    "Landmarks of classes: noise below and one class's worth above; from the prior up to uniform all tell nothing."
-    found = [_Landmark(state, values[state], noise, noise + abs(values["perfect"] - values[state]) / n_classes)
-             for state in ("uniform", "collapsed") if isfinite(values[state] + values["perfect"])]
+    "Landmarks of classes: noise below, a class's worth above; from the prior up to uniform all tell nothing."
+    found = [_Landmark(name, at, noise, noise + abs(values["perfect"] - at) / n_classes)
+             for name in ("uniform", "collapsed") if isfinite((at := values[name]) + values["perfect"])]
     if "prior" not in values: return found
     return found + [_Landmark("prior", values["prior"], noise, noise + values["uniform"] - values["prior"])]
 
@@ -604,7 +615,7 @@ def loss_at_landmark(
     beta=.6,
     labels=None,        # [n] classes of some samples
     train_labels=None,  # [m] classes of those that the losses are of
-    pair_weights=None,  # [B] or [S, B] of the items of a batch, or "none", "pairs"; both are tried unless told
+    pair_weights=None,  # [B] or [S, B] of the items of a batch, or "none", "pairs"; both unless told
     cluster_probs=None, # [H, n, C] or [n, C]: to see whether predictions tell anything after all
     probs=None,         # [n, C] of a classifier, for the same
     seed: int = 0,      # draws items whose predictions are read
@@ -612,11 +623,14 @@ def loss_at_landmark(
     "Whether the loss is that of predictions without information."
     losses = as_numbers(losses, "losses", (None,)).astype(float)
     clusters = (n_clusters is not None or cluster_probs is not None) and str(loss_fn) != "cross-entropy"
-    seen = _seen(cluster_probs, "cluster_probs") if clusters else _seen(probs, "probs")
-    C = _number(n_clusters, seen) if clusters else _number(n_classes, seen, labels, train_labels)
-    if C is None: return adviser.lacks("LOSS01", "needs `n_clusters`, `n_classes`, `train_labels` or `labels`")
+    name, seen = ("cluster_probs", cluster_probs) if clusters else ("probs", probs)
+    if seen is not None: seen = _probabilities(seen, name)
+    told = n_clusters if clusters or n_classes is None else n_classes
+    C = _number(told, seen, labels, train_labels)
+    if C is None:
+        return adviser.lacks("LOSS01", "needs `n_clusters`, `n_classes`, `train_labels` or `labels`")
     if len(losses) < 5 * _TAIL:
-        return adviser.lacks("LOSS01", f"{len(losses)} losses are too few: the last fifth is judged", 5 * _TAIL)
+        return adviser.lacks("LOSS01", f"{len(losses)} losses are too few to judge the last fifth", 5 * _TAIL)
     loss_fn = loss_fn or ("temi" if clusters else "cross-entropy")
     values, tail = loss_landmarks(loss_fn, C, beta), losses[-(len(losses) // 5):]
     if not clusters and str(loss_fn) == "cross-entropy": values |= _prior(labels, train_labels, C)
@@ -627,10 +641,7 @@ def loss_at_landmark(
     return _landed(tail.mean(), marks, values, C, loss_fn, clusters, told)
 
 
-def _seen(probs, name: str) -> np.ndarray | None: return None if probs is None else _probabilities(probs, name)
-
-
-def _number(told, seen, labels=None, train_labels=None) -> int | None:
+def _number(told, seen, labels, train_labels) -> int | None:
     "C: as told, else the columns of predictions, else how many labels differ; None where none or one does."
     if told is not None: return _whole(told, 2, "the number of classes or clusters")
     if seen is not None: return seen.shape[2]
@@ -644,8 +655,8 @@ def _prior(labels, train_labels, n_classes: int) -> dict[str, float]:
     if given is None: return {}
     counts = np.unique(as_array(given), return_counts=True)[1]
     n = counts.sum()
-    shares = counts / n if train_labels is not None else counts / (n - 1 + n_classes)   # left out, and one more each
-    return {"prior": min(log(n_classes), float(-(counts / n * np.log(shares)).sum()))}
+    of = n if train_labels is not None else n - 1 + n_classes   # the new sample left out, each class one more
+    return {"prior": min(log(n_classes), float(-(counts / n * np.log(counts / of)).sum()))}
 
 
 def _information(p: np.ndarray, generator) -> float:
@@ -664,9 +675,9 @@ def _landed(value, marks, values, n_classes, loss_fn, clusters, told) -> Finding
     case = "" if clusters else "classes"
     cheap = values["collapsed"] < values["uniform"] - _ROUNDING * abs(values["uniform"])
     if cheap and status == "ok": status, case = "warn", "cheap" if callable(loss_fn) else "replacement"
-    why = f"margins from {mark.value:.4g}, the loss of {mark.name} predictions; the last fifth has {value:.4g}"
-    if told is not None: why += f"; a prediction tells {told:.3g} nats, one of {n_classes} is worth {worth:.3g}"
-    if cheap: why += f"; collapse costs {values['collapsed']:.4g}, less than uniform predictions"
+    why = (f"margins from {mark.value:.4g}, the loss of {mark.name} predictions; the last fifth: {value:.4g}"
+           + ("" if told is None else f"; a prediction tells {told:.3g} nats, a class is worth {worth:.3g}")
+           + (f"; collapse costs {values['collapsed']:.4g}, less than uniform predictions" if cheap else ""))
     return adviser.found("LOSS01", status, case, statistic=far, threshold=1., evidence={
         "why": why, "loss": value, "landmark": mark.value, "name": mark.name, "landmarks": values,
         "margin": mark.above if value > mark.value else mark.below})
@@ -713,12 +724,14 @@ def _still(history, n_clusters) -> Finding:
     epochs, n = history.shape
     needed = ceil(log(LEVEL) / log(1 - 1 / n_clusters))
     if epochs < 2: return adviser.lacks("LOSS02", "one record of labels has no other to compare with", 2)
-    if n < needed: return adviser.lacks("LOSS02", f"{n} items are too few to see a cluster's worth change", needed)
+    if n < needed:
+        return adviser.lacks("LOSS02", f"{n} items are too few to see a cluster's worth change", needed)
     changed = int((history[0] != history[-1]).sum())
     p = float(binom.cdf(changed, n, 1 / n_clusters))
     why = f"of the items changed their cluster over {epochs} records, {changed} of {n}"
-    return adviser.found("LOSS02", status_of(p, changed < HALF * n / n_clusters), "still", statistic=changed / n,
-                         p=p, threshold=float(binom.ppf(LEVEL, n, 1 / n_clusters)) / n, evidence={"why": why})
+    status, limit = status_of(p, changed < HALF * n / n_clusters), binom.ppf(LEVEL, n, 1 / n_clusters) / n
+    return adviser.found("LOSS02", status, "still", statistic=changed / n, threshold=limit, p=p,
+                         evidence={"why": why})
 
 
 def _flat(losses) -> Finding:
@@ -732,8 +745,8 @@ def _flat(losses) -> Finding:
     alone = float(t.sf((first[0] - last.mean()) / spread, m - 1))
     p = min(1., 2 * min(float(ranks.pvalue) if np.ptp([first, last]) else 1., alone))
     limit = .5 + float(norm.isf(LEVEL / 2)) * ((2 * m + 1) / 12) ** .5 / m
-    why = (f"of pairs from the first and the last fifth fell: from {losses[0]:.4g}, on average {first.mean():.4g} "
-           f"to {last.mean():.4g}")
+    why = (f"of pairs from the first and the last fifth fell: from {losses[0]:.4g}, on average "
+           f"{first.mean():.4g} to {last.mean():.4g}")
     return adviser.found("LOSS02", "ok" if p <= LEVEL else "warn", "flat", statistic=ranks.statistic / m**2,
                          threshold=limit, p=p, evidence={"why": why, "first": losses[0], "last": last.mean()})
 
@@ -748,7 +761,7 @@ def shrinking_loss(
     known(reduction, ("mean", "sum"), "reduction")
     if batch_losses is not None: return _slope(dict(batch_losses))
     if pair_weights is None or isinstance(pair_weights, str):
-        return adviser.lacks("LOSS03", "needs `pair_weights` as numbers, or `batch_losses` at two batch sizes")
+        return adviser.lacks("LOSS03", "needs `pair_weights` as numbers, or `batch_losses` at two sizes")
     return _summed(_batches(pair_weights), reduction)
 
 
@@ -759,8 +772,8 @@ def _summed(weights, reduction) -> Finding:
     divided = _sums_to_one(weights) and reduction == "mean"
     why = (f"mean sum of the weights of a batch, from {sums.min():.6g} to {sums.max():.6g}; B is {B}, "
            f"the reduction {reduction!r}")
-    return adviser.found("LOSS03", "fail" if divided else "ok", statistic=sums.mean(), threshold=1 + _ROUNDING * B,
-                  evidence={"why": why, "batch": B})
+    return adviser.found("LOSS03", "fail" if divided else "ok", statistic=sums.mean(),
+                         threshold=1 + _ROUNDING * B, evidence={"why": why, "batch": B})
 
 
 def _slope(by_batch: Mapping) -> Finding:
@@ -776,7 +789,7 @@ def _slope(by_batch: Mapping) -> Finding:
     limit = -HALF - float(t.isf(LEVEL, len(x) - 2)) * margin
     why = f"slope of ln |loss| over ln B at {len(set(x))} batch sizes; 0 is none, -1 is a division by B"
     return adviser.found("LOSS03", "fail" if p <= LEVEL else "ok", statistic=slope, threshold=limit, p=p,
-                  evidence={"why": why})
+                         evidence={"why": why})
 
 
 def _log_log(by_batch) -> tuple[np.ndarray, np.ndarray]:
@@ -806,8 +819,8 @@ def same_sample(
     same, items = np.all([same for same, _ in given], axis=0), min(items for _, items in given)
     needed = ceil(log(LEVEL) / log(1 / items)) if items > 1 else None
     if items < 2 or len(same) < needed:
-        return adviser.lacks("PAIR01", f"{len(same)} pairs of {items} items are too few to tell them from chance",
-                      max(2, needed or 2))
+        why = f"{len(same)} pairs of {items} items are too few to tell them from chance"
+        return adviser.lacks("PAIR01", why, max(2, needed or 2))
     return _equal(same, items)
 
 
@@ -836,8 +849,9 @@ def _equal(same: np.ndarray, items: int) -> Finding:
     p = float(binom.sf(equal - 1, m, 1 / items))
     why = (f"of {m} pairs show student and teacher the same; blind drawing from {items} items "
            f"gives {1 / items:.3g}")
-    return adviser.found("PAIR01", status_of(p, same.mean() > HALF), statistic=same.mean(), p=p,
-                  threshold=float(binom.isf(LEVEL, m, 1 / items)) / m, evidence={"why": why, "equal": equal})
+    status, limit = status_of(p, same.mean() > HALF), binom.isf(LEVEL, m, 1 / items) / m
+    return adviser.found("PAIR01", status, statistic=same.mean(), threshold=limit, p=p,
+                         evidence={"why": why, "equal": equal})
 
 # %% ../../nbs/temi/08_checks.ipynb #07cda7b6
 def inputs_of(

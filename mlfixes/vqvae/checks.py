@@ -83,7 +83,7 @@ adviser = Adviser("vqvae", {
 def _worst(found: list[Finding]) -> Finding: return Diagnosis(tuple(found)).findings[0]
 
 # %% ../../nbs/vqvae/11_checks.ipynb #5fe08f40
-_AT_ONCE = 2 ** 20   # numbers of a table that are copied at a time
+_AT_ONCE = 2 ** 18   # numbers of a table that are copied at a time
 
 
 def _sizes(codebook_sizes, codebook=None) -> np.ndarray | None:
@@ -486,13 +486,13 @@ def misscaled_columns(
     if lacking := _no_columns("REC02", given): return lacking
     values = _columns(given, "x" if x_scaled is None else "x_scaled")
     (n, d), names = values.shape, _own(names, given, values.shape[1])
-    if n < (needed := ceil(1 / WORST)):
-        return adviser.lacks("REC02", f"{n} rows are too few to look at 1 % of them", needed)
+    if n < 2: return adviser.lacks("REC02", "one row has no variance", ceil(1 / WORST))
     variances, shares = _spreads(values)
     if not variances.any(): return adviser.lacks("REC02", "all columns are constant")
     draw = stream(seed, "REC02")
-    equal = _effective(draw.chisquare(n - 1, (DRAWS, d)))
-    return _worst([_apart(variances, equal, names), _tailed(shares, _gaussian_tails(n, d, draw), names)])
+    apart = _apart(variances, _effective(draw.chisquare(n - 1, (DRAWS, d))), names)
+    if n < 1 / WORST: return apart    # too few rows to look at 1 % of them
+    return _worst([apart, _tailed(shares, _gaussian_tails(n, d, draw), names)])
 
 
 def _apart(variances, null, names) -> Finding:
