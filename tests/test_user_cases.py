@@ -164,9 +164,9 @@ def test_clusterer_below_k_means(draw):
     emb, labels, _ = classes(draw, 4000, 100, 10, .59)
     kmeans = KMeans(100, n_init=1, random_state=0).fit_predict(emb)
     assert ari(labels, kmeans) == pytest.approx(.2295, abs=.03)
-    def scan(share): return np.where(draw.permutation(4000) < share * 4000, kmeans, draw.permutation(kmeans))
-    clusters = scan((15.15 / 22.95) ** .5)
-    assert ari(labels, clusters) < .8 * ari(labels, kmeans)
+    kept = draw.random(4000) < (15.15 / 22.95) ** .5          # pairs of which both are kept
+    clusters = np.where(kept, kmeans, draw.permutation(kmeans))
+    assert ari(labels, clusters) == pytest.approx(.1515, abs=.02)
     diagnosis = examine(embeddings=emb, clusters=clusters, n_clusters=100, labels=labels)
     found(diagnosis, "CLU05", "warn/fail", "k-means")
     found(examine(embeddings=emb, clusters=kmeans, n_clusters=100, labels=labels), "CLU05", "ok")
@@ -190,8 +190,8 @@ def perplexity(codes):
     return np.exp(-(p[p > 0] * np.log(p[p > 0])).sum())
 
 
-@pytest.mark.parametrize("n, uneven, low, high, statuses", [(64, 1.1, 40, 50, "ok"),
-                                                                    (832, .85, 230, 250, "ok/warn")])
+@pytest.mark.parametrize("n, uneven, low, high, statuses", [
+    (64, 1.1, 40, 50, "ok"), (832, .85, 230, 250, "ok/warn")])
 def test_perplexity_of_a_batch_is_healthy(draw, n, uneven, low, high, statuses):
     "bshall/VectorQuantizedVAE#3: perplexity 40 to 50 of 512 in a batch, or 240: an epoch uses all codes, batches are small."
     shares = draw.lognormal(0, uneven, 512)
@@ -287,23 +287,12 @@ def test_one_of_two_classes(draw, thread):
     found(examine(logits=scored(draw, guessed(draw, labels, 2, .8), 2), labels=labels), "CLS01", "ok")
 
 
-def rarely_present(draw):
-    "Logits and labels of an emotion that one utterance in ten has, and that is never predicted."
+def test_one_class_as_the_others_are_rare(draw):
+    "amanshenoy/multilogue-net#8: emotions that few utterances have are never predicted; weighting the classes helped."
     labels = (draw.random(1000) < .1).astype(int)
     logits = np.c_[2.2 + .4 * draw.normal(size=1000).clip(-3) - .3 * labels, np.zeros(1000)]
-    assert (logits.argmax(1) == 0).all()
-    return dict(logits=logits, labels=labels, train_labels=labels)
-
-
-def test_one_class_as_the_others_are_rare(draw):
-    "amanshenoy/multilogue-net#8: emotions that are present in few utterances are never predicted."
-    found(examine(**rarely_present(draw)), "CLS01", "fail", "1 classes are predicted", "class 0")
-
-
-@pytest.mark.xfail(strict=True, reason="CLS01 advises to centre, where rare classes are never predicted, too")
-def test_advice_where_classes_are_rare(draw):
-    "amanshenoy/multilogue-net#8: what helped was to weight the classes."
-    found(examine(**rarely_present(draw)), "CLS01", "fail", "weight")
+    diagnosis = examine(logits=logits, labels=labels, train_labels=labels)
+    found(diagnosis, "CLS01", "fail", "1 classes are predicted", "class 0", "how frequent", "weight the loss")
 
 
 # --- 13: labels of others

@@ -922,9 +922,9 @@ def double_precision(rng): return {"model": network(rng).double()}
 
 # ---- selections ---------------------------------------------------------------------------------------------------
 
-def pool(rng, low: int = 200, high: int = 3000, apart: float = 0.) -> SimpleNamespace:
+def pool(rng, low: int = 200, high: int = 3000, C: int = 0, apart: float = 0.) -> SimpleNamespace:
     "A pool, what a model that was fitted to other rows says of it, and how hard its points are."
-    c = classifier(rng, n=whole(rng, low, high), C=whole(rng, 2, 20), d=whole(rng, 4, 48), apart=apart)
+    c = classifier(rng, n=whole(rng, low, high), C=C or whole(rng, 2, 20), d=whole(rng, 4, 48), apart=apart)
     c.probs = softmax(c.logits, 1)
     c.k = max(12, int(c.n * rng.uniform(.05, .4)))
     c.hard = 1 - c.probs[np.arange(c.n), c.labels] + 1e-3 * rng.random(c.n)
@@ -972,11 +972,11 @@ def covering(rng):
                   lambda: spread(rng, c.x, min(c.k, 200)))()
     return {"subset": subset, "pool": kept(rng, c.x, half=False), "pool_labels": c.labels}
 
-@faulty("SEL02", "the tenth that lies around one point")
+@faulty("SEL02", "points of a quarter of the classes, where classes are well apart")
 def crowded(rng):
-    c = pool(rng, low=400)
-    return {"subset": ((c.x - c.x[rng.integers(c.n)]) ** 2).sum(1).argsort()[:c.n // 10], "pool": c.x,
-            "pool_labels": c.labels}
+    c = pool(rng, low=400, C=whole(rng, 4, 20), apart=rng.uniform(3, 5))
+    some = rng.permutation(np.flatnonzero(c.labels < c.C // 4))
+    return {"subset": some[:c.n // 10], "pool": c.x, "pool_labels": c.labels}
 
 
 @healthy("SEL03")
@@ -1247,7 +1247,7 @@ FAMILIES = {
     "arcface": Family(arcface_inputs, "baseline", "corrected", ("CLS01", "EMB01", "HEAD02", "HEAD03"), 60),
     "temi": Family(temi_inputs, "baseline", "corrected",
                    ("CLU01", "CLU03", "CLU04", "LOSS01", "LOSS02", "LOSS03", "PAIR01"), 10),
-    "vqvae": Family(vqvae_inputs, "baseline, power", "corrected, power",
+    "vqvae": Family(vqvae_inputs, "baseline", "corrected",
                     ("REC01", "REC03", "DATA04", "VQ01", "VQ03"), 40),
     "lensing": Family(lensing_inputs, "baseline", "corrected", ("UNC01", "UNC02", "FIT01"), 8),
     "coreset": Family(coreset_inputs, "baseline", "corrected", ("SEL02", "SEL03", "SEL08"), 60)}

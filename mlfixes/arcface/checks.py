@@ -35,8 +35,13 @@ _SIGNS_NEEDED = ceil(log(LEVEL) / log(.5))   # samples, all worse, with which `_
 # %% ../../nbs/arcface/05_checks.ipynb #9a62d0b7
 adviser = Adviser("arcface", {   # by code and case
     "CLS01": Advice(
-        "All samples get one class or a few: mostly a direction that all embeddings share meets a "
-        "head that has not learned to look past it.",
+        "All samples get one class or a few: inputs on wildly different scales, a rate that threw the weights "
+        "off, a head that was never trained, or embeddings that share one direction.",
+        "Give `embeddings` (EMB01), `x` (REC02), `losses` with `n_classes` (LOSS01) and the `head` (HEAD05): they "
+        "tell these causes apart."),
+    "CLS01 shared": Advice(
+        "All samples get one class or a few: the embeddings share a direction that decides between the classes "
+        "(see EMB01), and the head has not learned to look past it.",
         "Centre the embeddings before the head (neck=\"unit-center\" or \"unit-batchnorm\"), in float32.",
         "centring-removes"),
     "CLS01 prior": Advice(
@@ -56,12 +61,12 @@ adviser = Adviser("arcface", {   # by code and case
         "margin-metric"),
     "CLS03 one class": Advice(
         "Every sample gets the same confident answer.",
-        "See EMB01 and CLS01: centre the embeddings before the head.",
-        "centring-removes"),
+        "See CLS01, and give `embeddings`, which tell whether they share a direction."),
     "CLS03 uniform": Advice(
-        "Every sample gets nearly the same probabilities, spread over the classes: scale over "
-        "temperature is too low, or the head has learned nothing.",
-        "Raise scale / temperature to at least scale_bound(n_classes); then see HEAD05."),
+        "Every sample gets nearly the same probabilities, spread over the classes: the model has learned nothing, "
+        "or scale over temperature is too low.",
+        "Look at the scale of the inputs (REC02), the loss (LOSS01, LOSS02) and the head (HEAD05); with cosines, "
+        "raise scale / temperature to scale_bound(n_classes) or more."),
     "EMB01": Advice(
         "The embeddings share one direction that says nothing about identity, so one class can be "
         "nearest to all of them, and similarities are high for any pair.",
@@ -240,6 +245,7 @@ def class_collapse(
     logits=None,       # [n, C]
     probs=None,        # [n, C] in place of logits
     labels=None,       # [n]; all classes equally frequent unless told
+    embeddings=None,   # [n, d]: to see whether they share the direction that decides
     seed: int = 0,     # draws the null
 ) -> Finding:
     "Whether one class or a few are predicted for all samples."
@@ -253,10 +259,11 @@ def class_collapse(
     if n < (needed := _collapse_needed(shares.max())):
         return adviser.lacks("CLS01", f"{n} samples are too few to tell their classes from chance", needed)
     null, usual = _drawn(shares, n, stream(seed, "CLS01")), names[shares.argmax()]
-    return _collapsed(np.bincount(_best(scores)), shares, usual, null, labels is not None)
+    shared = embeddings is not None and _decides(embeddings, len(shares))
+    return _collapsed(np.bincount(_best(scores)), shares, usual, null, labels is not None, shared)
 
 
-def _collapsed(counts, shares, usual, null, labels_known) -> Finding:
+def _collapsed(counts, shares, usual, null, labels_known, shared) -> Finding:
     "The finding about how often each class was predicted, where one is the usual label."
     n, distinct, largest = counts.sum(), np.count_nonzero(counts), counts.max()
     many, most = null
@@ -266,8 +273,8 @@ def _collapsed(counts, shares, usual, null, labels_known) -> Finding:
     value, limit = ((distinct, -critical(-many, LEVEL / 2)) if few_p <= large_p else
                     (largest / n, critical(most, LEVEL / 2) / n))
     p = min(1., 2 * min(few_p, large_p))
-    case = "prior" if shares.max() > HALF and counts.argmax() == usual else ""
-    why = (f"{distinct} classes are predicted, {many.mean():.1f} expected; class {counts.argmax()} has "
+    case = "prior" if shares.max() > HALF and counts.argmax() == usual else "shared" if shared else ""
+    why = (f"of the classes {distinct} are predicted, {many.mean():.1f} expected; class {counts.argmax()} has "
            f"{largest / n:.3f} of the predictions")
     return adviser.found("CLS01", status_of(p, fails), case, statistic=value, threshold=limit, p=p, evidence={
         "why": why, "distinct": distinct, "expected": many.mean(), "largest_share": largest / n,
@@ -460,6 +467,12 @@ def _mean(units: Callable, shape: tuple[int, int]) -> np.ndarray:
 def _mean_cosine(mean: np.ndarray, n: int) -> float:
     "Mean cosine of two different samples, by the mean of their unit vectors."
     return float((n * (mean ** 2).sum() - 1) / (n - 1))
+
+
+def _decides(embeddings, classes: int) -> bool:
+    "Whether all embeddings share a direction by which a random head would give half of them one class."
+    shape, units = _directions(embeddings)
+    return shape[0] > 1 and _mean_cosine(_mean(units, shape), shape[0]) > _deciding_cosine(classes)
 
 
 def _matched(embeddings, others) -> dict[str, float]:

@@ -61,7 +61,6 @@ INPUTS: dict[str, Input] = {one.name: one for one in [   # in the order in which
     *_of("", ("losses", "[T]", "training loss, step by step or epoch by epoch"),
          ("validation_losses", "[T]", "validation loss at the same times"),
          ("lr", "number or [T]", "learning rate"),
-         ("update_ratio", "[T]", "length of the change of the weights over their length"),
          ("loss_terms", "", "name -> number or [T], as they enter the loss; 'objective' is one"),
          ("regulariser", "", "function of predictions [B, C], or 'marginal', 'sample'"),
          ("batch_losses", "", "size of a batch -> its loss"),
