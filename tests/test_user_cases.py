@@ -271,7 +271,7 @@ def test_one_class_for_every_image(draw):
     labels = np.arange(1000) % 10
     logits = .04 * draw.normal(size=10) + 1e-4 * draw.normal(size=(1000, 10))
     diagnosis = examine(logits=logits, labels=labels, losses=2.304 + 2e-4 * draw.normal(size=50))
-    found(diagnosis, "CLS01", "fail", "1 classes are predicted", "1.000 of the predictions")
+    found(diagnosis, "CLS01", "fail", "10.0 expected", "1.000 of the predictions")
     found(diagnosis, "CLS03", "fail", "nearly the same probabilities", "learned nothing")
     found(diagnosis, "LOSS01", "fail", "2.303")
 
@@ -283,8 +283,16 @@ def test_one_of_two_classes(draw, thread):
     "Two classes about equally frequent: in validation every image is given one of them, however low the training loss is."
     labels = draw.integers(2, size=150)
     logits = np.c_[draw.normal(3, 1, 150).clip(.1), np.zeros(150)]
-    found(examine(logits=logits, labels=labels), "CLS01", "fail", "1 classes are predicted", "class 0")
+    found(examine(logits=logits, labels=labels), "CLS01", "fail", "2.0 expected", "class 0 has 1.000")
     found(examine(logits=scored(draw, guessed(draw, labels, 2, .8), 2), labels=labels), "CLS01", "ok")
+
+
+@pytest.mark.xfail(strict=True, reason="CLS01 says so wherever one class has a label more than the other")
+def test_equal_classes_are_not_called_rare(draw):
+    "wangyirui/AD_Prediction#17: 78 images of one class and 72 of the other are no reason to predict one of them only."
+    labels = draw.permutation(np.arange(150) < 72).astype(int)
+    logits = np.c_[draw.normal(3, 1, 150).clip(.1), np.zeros(150)]
+    assert "how frequent" not in examine(logits=logits, labels=labels)["CLS01"].cause
 
 
 def test_one_class_as_the_others_are_rare(draw):
@@ -292,7 +300,7 @@ def test_one_class_as_the_others_are_rare(draw):
     labels = (draw.random(1000) < .1).astype(int)
     logits = np.c_[2.2 + .4 * draw.normal(size=1000).clip(-3) - .3 * labels, np.zeros(1000)]
     diagnosis = examine(logits=logits, labels=labels, train_labels=labels)
-    found(diagnosis, "CLS01", "fail", "1 classes are predicted", "class 0", "how frequent", "weight the loss")
+    found(diagnosis, "CLS01", "fail", "class 0 has 1.000", "how frequent", "weight the loss")
 
 
 # --- 13: labels of others

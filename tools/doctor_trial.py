@@ -1,22 +1,24 @@
 """The doctor on arrays that no threshold was tuned on: `python tools/doctor_trial.py [--record FOLDER]`.
 
-Every check has a healthy situation and a fault of its own here, drawn anew for each seed: sizes over some decades,
-columns that are correlated, tails and ties, half precision, models that are fitted in closed form. They were written
-from the question that a check asks, not from its code. Whole runs hand `examine` all that a user would have; arms are
-those of the families' studies, on seeds that no study used.
-healthy.csv: how often a check fails where nothing is wrong, with the upper end of the 97.5 % Clopper-Pearson bound.
-faults.csv: how often it finds its fault. A check that promises no more than a warning is held to that.
-runs.csv: runs in which nothing is wrong and any check fails. arms.csv: what fails on broken and corrected arms.
-looks.csv: every time that records were written; after a look at results no threshold may change without `--first`
-at fresh seeds."""
-import argparse, csv, datetime, statistics, subprocess, sys, time, zlib
+Every check has a healthy situation and a fault of its own here, drawn anew for each seed: sizes over some
+decades, columns that are correlated, tails and ties, half precision, models fitted in closed form. They were
+written from the question that a check asks, not from its code. Whole runs hand `examine` all that a user would
+have; arms are those of the families' studies, on seeds that no study used.
+healthy.csv: how often a check fails, or refuses its inputs, where nothing is wrong; `upper` is the end of the
+95 % Clopper-Pearson interval. faults.csv: how often it finds its fault; a check that promises no more than a
+warning is held to that. runs.csv: runs in which nothing is wrong and any check fails. arms.csv: what fails on
+broken and corrected arms. looks.csv: every time that records were written; once thresholds have changed after a
+look, `--first` starts at seeds that nobody has seen."""
+import argparse, csv, datetime, os, statistics, subprocess, sys, time, zlib
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")   # a worker a core
 
 import numpy as np
 from scipy.cluster.vq import kmeans2, vq
@@ -24,7 +26,7 @@ from scipy.signal import lfilter
 from scipy.special import softmax
 from scipy.stats import binomtest
 
-from mlfixes.doctor.checkup import examine
+from mlfixes.doctor.checkup import InputError, examine
 from mlfixes.doctor.findings import Diagnosis, load_checks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,7 +35,7 @@ RUNS = 60       # healthy runs of each kind
 ARM_SEED = 5000  # the first seed of arms
 
 
-# ---- registry ---------------------------------------------------------------------------------------------------
+# ---- registry -------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Fault:
@@ -68,7 +70,7 @@ def generator(name: str, kind: str, i: int) -> np.random.Generator:
     return np.random.default_rng([zlib.crc32(name.encode()), zlib.crc32(kind.encode()), i])
 
 
-# ---- what all are made of -----------------------------------------------------------------------------------------
+# ---- what all are made of -------------------------------------------------------------------------------
 
 def whole(rng, low: int, high: int) -> int:
     "A number from `low` to `high`, every decade as likely."
@@ -170,7 +172,7 @@ def accuracies(logits, labels, *ks) -> dict[int, float]:
     return {k: round(float((order[:, :k] == labels[:, None]).any(1).mean()), 4) for k in ks}
 
 
-# ---- classifiers --------------------------------------------------------------------------------------------------
+# ---- classifiers ----------------------------------------------------------------------------------------
 
 @healthy("CLS01")
 def known_classes(rng):
@@ -183,7 +185,6 @@ def one_class(rng):
     one = rng.integers(c.C)
     c.logits[:, one] += np.quantile(c.logits.max(1) - c.logits[:, one], rng.uniform(.75, 1))
     return {"logits": c.logits, "labels": c.labels}
-
 
 @healthy("CLS02")
 def guesses_or_knows(rng):
@@ -199,7 +200,6 @@ def scored_with_margin(rng):
     logits[np.arange(c.n), c.labels] -= c.scale * rng.uniform(1, 1.5)
     return {"logits": logits, "labels": c.labels}
 
-
 @healthy("CLS03")
 def sure_of_something(rng): return scores_of(rng, classifier(rng))
 
@@ -207,7 +207,6 @@ def sure_of_something(rng): return scores_of(rng, classifier(rng))
 def only_shares(rng):
     C, n = whole(rng, 2, 200), whole(rng, 50, 3000)
     return {"probs": softmax(np.log(shares(rng, C)) + rng.uniform(0, .02) * rng.normal(size=(n, C)), 1)}
-
 
 @healthy("EMB01")
 def spread_embeddings(rng):
@@ -224,7 +223,6 @@ def one_direction(rng):
     emb = np.sqrt(rho) * common + np.sqrt(1 - rho) * units(c.embeddings)
     return {"embeddings": emb.astype(np.float32)} | ({"labels": c.labels} if rng.random() < .5 else {})
 
-
 @healthy("HEAD01")
 def wide_scale(rng):
     C = whole(rng, 2, 100_000)
@@ -239,13 +237,11 @@ def narrow_scale(rng):
     return {"config": {"n_classes": C, "scale": rng.uniform(.2, .7) * np.log(C) * temperature, "margin": .1,
                        "temperature": temperature}}
 
-
 def margined(c, m: float) -> np.ndarray:
     "Logits with the angle to the own class widened."
     cosines, own = c.cosines.copy(), (np.arange(c.n), c.labels)
     cosines[own] = np.cos(np.minimum(np.arccos(np.clip(cosines[own], -1, 1)) + m, np.pi))
     return (c.scale * cosines).astype(np.float32)
-
 
 @healthy("HEAD02")
 def clean_metric(rng):
@@ -263,7 +259,6 @@ def margin_metric(rng):
     return two | {"logits": (c.scale * c.cosines).astype(np.float32), "margin_logits": wrong,
                   "reported": accuracies(wrong, c.labels, 1, 5)}
 
-
 @healthy("HEAD03")
 def precise_enough(rng):
     c = classifier(rng)
@@ -277,7 +272,6 @@ def lost_in_rounding(rng):
     emb, head = (np.sqrt(rho) * common + np.sqrt(1 - rho) * units(rows) for rows in (c.embeddings, c.head))
     return {"embeddings": emb.astype(np.float32), "head": head.astype(np.float32), "dtype": "bfloat16"}
 
-
 def network(rng, normalised: bool = False):
     "A small network of torch and the head behind it."
     import torch
@@ -287,14 +281,12 @@ def network(rng, normalised: bool = False):
     body = torch.nn.Sequential(torch.nn.Linear(8, d), *norm, torch.nn.ReLU(), torch.nn.Linear(d, d))
     return torch.nn.ModuleDict({"body": body, "head": torch.nn.Linear(d, C)})
 
-
 def optimizer_of(rng, *groups):
     "One of torch's optimisers."
     import torch
     rate = 10 ** rng.uniform(-5, -1)
     return pick(rng, torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)(
         [{"params": list(group), "lr": rate * pick(rng, 1, .1)} for group in groups], lr=rate)
-
 
 @healthy("HEAD04")
 def all_move(rng):
@@ -307,12 +299,11 @@ def all_move(rng):
 @faulty("HEAD04", "the head came after the optimiser, is frozen, or has a rate of 0")
 def head_left_out(rng):
     net, way = network(rng), rng.integers(3)
-    if way == 0: return {"model": net, "head": net["head"], "optimizer": optimizer_of(rng, net["body"].parameters())}
-    optimizer = optimizer_of(rng, net["body"].parameters(), net["head"].parameters())
+    parts = [net["body"].parameters(), *[net["head"].parameters()] * int(way > 0)]
+    optimizer = optimizer_of(rng, *parts)
     if way == 1: net["head"].requires_grad_(False)
-    else: optimizer.param_groups[1]["lr"] = 0.
+    if way == 2: optimizer.param_groups[1]["lr"] = 0.
     return {"model": net, "head": net["head"], "optimizer": optimizer}
-
 
 def cosine_loss(rng, C: int, d: int, scale: float, margin: float, own: float = 0.) -> float:
     "Mean loss of a batch whose cosines are those of chance, but for `own` at the true class."
@@ -320,7 +311,6 @@ def cosine_loss(rng, C: int, d: int, scale: float, margin: float, own: float = 0
     cosines[:, 0] = np.cos(np.arccos(np.clip(cosines[:, 0] + own, -1, 1)) + margin)
     logits = scale * cosines
     return float((np.logaddexp.reduce(logits, 1) - logits[:, 0]).mean())
-
 
 @healthy("HEAD05")
 def learned_head(rng):
@@ -341,7 +331,6 @@ def random_head(rng):
     return {"losses": [cosine_loss(rng, c.C, 128, **{k: config[k] for k in ("scale", "margin")})
                        for _ in range(whole(rng, 50, 200))], "config": config}
 
-
 @healthy("DATA01")
 def same_numbering(rng):
     c = classifier(rng)
@@ -357,7 +346,7 @@ def other_numbering(rng):
     return {"labels": c.labels + c.C, "train_labels": c.train_labels, "n_classes": 2 * c.C}
 
 
-# ---- clusterers ---------------------------------------------------------------------------------------------------
+# ---- clusterers -----------------------------------------------------------------------------------------
 
 def clustering(rng, C: int = 0, n: int = 0, H: int = 0, right: float = 0., shared: bool = False, q=None):
     "Clusters of items, and those of heads that are right on a share of them and name clusters as they like."
@@ -369,13 +358,11 @@ def clustering(rng, C: int = 0, n: int = 0, H: int = 0, right: float = 0., share
     if not shared: ids = np.array([rng.permutation(C)[row] for row in ids])
     return SimpleNamespace(C=C, n=n, H=H, truth=truth, ids=ids)
 
-
 def soft(rng, ids, C: int) -> np.ndarray:
     "Probabilities whose largest is that of the cluster."
     logits = rng.normal(size=(*ids.shape, C)) * .7
     np.put_along_axis(logits, ids[..., None], logits.max(-1, keepdims=True) + rng.uniform(.5, 6), -1)
     return softmax(logits, -1).astype(np.float32)
-
 
 def placed(rng, truth, C: int, apart: float = 0.) -> np.ndarray:
     "Embeddings of items in clusters."
@@ -383,12 +370,16 @@ def placed(rng, truth, C: int, apart: float = 0.) -> np.ndarray:
     centres = rng.normal(size=(C, d)) * (apart or rng.uniform(2, 4)) * np.sqrt((1 + np.log(C)) / d)
     return (centres[truth] + columns(rng, d)(len(truth)) + rng.normal(size=d)).astype(np.float32)
 
+def trained(rng, emb, c) -> np.ndarray:
+    "What a head says that has seen a part of the items; wrong where clusters meet, as heads are."
+    some = rng.random(c.n) < rng.uniform(.3, 1)
+    some[np.unique(c.truth, return_index=True)[1]] = True
+    return lda(emb[some], c.truth[some], c.C)(emb).argmax(1)
 
 def as_given(rng, c) -> dict:
     "A clustering as probabilities or ids, of all heads or of one."
     ids = c.ids if c.H > 1 else c.ids[0]
     return {"cluster_probs": soft(rng, ids, c.C)} if rng.random() < .5 else {"clusters": ids, "n_clusters": c.C}
-
 
 @healthy("CLU01")
 def used_clusters(rng):
@@ -404,14 +395,11 @@ def collapsed_clusters(rng):
     few = rng.choice(c.C, max(1, int(c.C * rng.uniform(.2, .4))), replace=False)
     return as_given(rng, SimpleNamespace(**vars(c) | {"ids": few[c.ids % len(few)]}))
 
-
 def to_uniform(p):
     "A regulariser that a user may write: distance of the mean prediction from equal shares."
     return ((p.mean(0) - 1 / p.shape[1]) ** 2).sum()
 
-
 def negentropy(p): return (p.mean(0) * p.mean(0).clamp_min(1e-12).log()).sum()
-
 
 @healthy("CLU02")
 def fair_regulariser(rng):
@@ -426,11 +414,10 @@ def fair_regulariser(rng):
 @faulty("CLU02", "the regulariser has the wrong sign, or moves thirty times as far as the objective")
 def bad_regulariser(rng):
     C, T = whole(rng, 3, 200), whole(rng, 20, 300)
-    if rng.random() < .5: return {"regulariser": pick(rng, lambda p: -negentropy(p), lambda p: -to_uniform(p)),
-                                  "n_clusters": C}
+    wrong = pick(rng, lambda p: -negentropy(p), lambda p: -to_uniform(p))
+    if rng.random() < .5: return {"regulariser": wrong, "n_clusters": C}
     move = rng.uniform(.02, .1) * np.log(C)
     return {"loss_terms": {"objective": curve(rng, 0., -move, T), "balance": 30 * curve(rng, 0., -move, T)}}
-
 
 @healthy("CLU03")
 def common_names(rng):
@@ -443,15 +430,12 @@ def own_names(rng):
     c = clustering(rng, C=whole(rng, 5, 60), H=int(rng.integers(2, 7)), right=rng.uniform(.75, .95))
     return as_given(rng, c)
 
-
 @healthy("CLU04")
 def near_together(rng):
     c = clustering(rng, C=whole(rng, 2, 30))
     emb = placed(rng, c.truth, c.C)
-    def few(): return np.r_[np.arange(c.n)[c.truth.argsort()], rng.integers(c.n, size=c.n)][::whole(rng, 1, 4)]
-    def head(some): return rng.permutation(c.C)[lda(emb[some], c.truth[some], c.C)(emb).argmax(1)]
     def means(): return kmeans2(emb, c.C, minit="++", rng=rng)[1]
-    c.ids = np.array([pick(rng, means, lambda: head(few()))() for _ in range(c.H)])
+    c.ids = np.array([pick(rng, means, lambda: rng.permutation(c.C)[trained(rng, emb, c)])() for _ in range(c.H)])
     return as_given(rng, c) | {"embeddings": emb}
 
 @faulty("CLU04", "heads with random weights, or items in another order")
@@ -461,7 +445,6 @@ def learned_nothing(rng):
     if rng.random() < .5: return {"embeddings": emb, "clusters": rng.permutation(c.truth), "n_clusters": c.C}
     ids = (units(emb - emb.mean(0)) @ rng.normal(size=(emb.shape[1], c.C))).argmax(1)
     return {"embeddings": emb, "clusters": ids, "n_clusters": c.C}
-
 
 @healthy("CLU05")
 def as_good_as_kmeans(rng):
@@ -479,12 +462,12 @@ def behind_kmeans(rng):
     c = clustering(rng, C=whole(rng, 8, 20), n=whole(rng, 200, 1500), H=1, right=rng.uniform(.1, .3))
     return {"embeddings": placed(rng, c.truth, c.C, 4.), "clusters": c.ids[0], "n_clusters": c.C, "labels": c.truth}
 
-
 @healthy("LOSS01")
 def falling_loss(rng):
     C, T = whole(rng, 2, 1000), whole(rng, 10, 600)
     if rng.random() < .7:
-        told = pick(rng, {"n_classes": C}, {"train_labels": members(rng, 20 * C, C)}, {"labels": members(rng, 20 * C, C)})
+        labels = members(rng, 20 * C, C)
+        told = pick(rng, {"n_classes": C}, {"train_labels": labels}, {"labels": labels})
         return {"losses": abs(curve(rng, np.log(C), rng.uniform(.02, .5) * np.log(C), T))} | told
     return {"losses": curve(rng, -.8 * np.log(C), -rng.uniform(.88, .99) * np.log(C), T), "n_clusters": C,
             "cluster_probs": soft(rng, members(rng, 500, C)[None], C)}
@@ -498,12 +481,12 @@ def stuck_loss(rng):
     told = {"n_classes": C, "train_labels": labels} if at < np.log(C) else {"n_classes": C}
     return {"losses": at * (1 + rng.uniform(5e-4, 5e-3) * lasting(rng, T, .3))} | told
 
-
 @healthy("LOSS02")
 def rate_that_counts(rng):
     T, top = whole(rng, 10, 500), 10 ** rng.uniform(-5, -1)
-    rates = pick(rng, np.full(T, top), top * (1 + np.cos(np.pi * np.arange(T) / T)) / 2,
-                 top * np.minimum(1, (np.arange(T) + 1) / max(1, T // 10)), top * .1 ** (np.arange(T) // (T // 3 + 1)))
+    t = np.arange(T)
+    rates = top * pick(rng, np.ones(T), (1 + np.cos(np.pi * t / T)) / 2, np.minimum(1, (t + 1) / max(1, T // 10)),
+                       .1 ** (t // (T // 3 + 1)))
     c = clustering(rng, H=1, n=whole(rng, 300, 2000))
     moved = np.array([np.where(rng.random(c.n) < right, c.ids[0], rng.permutation(c.ids[0]))
                       for right in np.linspace(rng.uniform(0, .7), .95, 6)])
@@ -519,12 +502,10 @@ def still(rng):
     history[3:, some] = rng.integers(c.C, size=some.sum())
     return {"cluster_history": history, "n_clusters": c.C}
 
-
 def by_batch(rng, law: Callable) -> dict:
     "Losses, or norms of gradients, at some sizes of a batch."
     sizes, spread = 2 ** rng.choice(np.arange(3, 11), int(rng.integers(2, 5)), replace=False), rng.uniform(.05, .3)
     return {int(B): law(B) * rng.lognormal(0, spread, int(rng.integers(4, 30))) for B in sizes}
-
 
 @healthy("LOSS03")
 def mean_loss(rng):
@@ -540,7 +521,6 @@ def twice_mean(rng):
     if rng.random() < .5: return {"batch_losses": by_batch(rng, lambda B: 2.3 / B)}
     weights = rng.gamma(2, size=(whole(rng, 2, 50), whole(rng, 8, 512)))
     return {"pair_weights": weights / weights.sum(1, keepdims=True), "reduction": "mean"}
-
 
 @healthy("PAIR01")
 def partners(rng):
@@ -559,7 +539,7 @@ def itself(rng):
     return pick(rng, {"pairs": np.stack([first, other], 1)}, {"views": (x[first], x[other])})
 
 
-# ---- compressors and tables ---------------------------------------------------------------------------------------
+# ---- compressors and tables -----------------------------------------------------------------------------
 
 def quantised(rng, n: int, S: int = 0) -> SimpleNamespace:
     "New rows, and the codes that books fitted to other rows give them, book after book on what is left."
@@ -574,7 +554,6 @@ def quantised(rng, n: int, S: int = 0) -> SimpleNamespace:
         train, rows = train - book[vq(train, book)[0]], rows - book[code]
     return SimpleNamespace(K=K, S=S, codes=np.stack(codes, 1), books=books, latents=latents)
 
-
 @healthy("VQ01")
 def live_codes(rng):
     q = quantised(rng, whole(rng, 30, 4000))
@@ -585,13 +564,12 @@ def live_codes(rng):
 def dead_codes(rng):
     K = whole(rng, 32, 1024)
     live = rng.choice(K, max(1, int(K * rng.uniform(.05, .2))), replace=False)
-    return {"codes": rng.choice(live, whole(rng, 5 * K, 20 * K), p=rng.dirichlet(np.ones(len(live)))), "codebook_sizes": K}
-
+    codes = rng.choice(live, whole(rng, 5 * K, 20 * K), p=rng.dirichlet(np.ones(len(live))))
+    return {"codes": codes, "codebook_sizes": K}
 
 def used(rng, n: int, K: int, live: int) -> np.ndarray:
     "Codes of `n` rows, of so many that are in use."
     return rng.choice(K, live, replace=False)[members(rng, n, live)]
-
 
 @healthy("VQ02")
 def no_fewer_codes(rng):
@@ -608,11 +586,11 @@ def smaller_book(rng):
     return {"codes": used(rng, n, K // 3, int(.4 * live))[:, None], "codebook_sizes": [K // 3],
             "other_codes": used(rng, n, K, live)[:, None], "other_codebook_sizes": [K]}
 
-
 @healthy("VQ03")
 def codes_in_reach(rng):
     q = quantised(rng, whole(rng, 100, 4000))
-    return {"codebook": q.books, "latents": q.latents} if q.S > 1 else {"codebook": q.books[0], "latents": q.latents[0]}
+    if q.S > 1: return {"codebook": q.books, "latents": q.latents}
+    return {"codebook": q.books[0], "latents": q.latents[0]}
 
 @faulty("VQ03", "three codes of four were divided by counts near 0")
 def codes_far_out(rng):
@@ -621,7 +599,6 @@ def codes_far_out(rng):
     far = rng.permutation(len(book)) < .75 * len(book)
     book[far] = units(rng.normal(size=book[far].shape)) * (abs(q.latents[0]).max() + 1) * rng.uniform(10, 100)
     return {"codebook": book, "latents": q.latents[0]}
-
 
 def table(rng, n: int, kind: str = "") -> SimpleNamespace:
     "A table in categories, in standard units and on scales decades apart, and what a few components leave of it."
@@ -636,7 +613,6 @@ def table(rng, n: int, kind: str = "") -> SimpleNamespace:
     return SimpleNamespace(d=d, groups=pick(rng, where, groups), where=where, scale=scale, train=train, rows=rows,
                            back=back, names=[f"c{j}" for j in range(d)], offset=scale * rng.normal(size=d))
 
-
 @healthy("REC01")
 def errors_in_proportion(rng):
     t = table(rng, whole(rng, 30, 3000))
@@ -645,8 +621,7 @@ def errors_in_proportion(rng):
 @faulty("REC01", "reconstructions in standard units beside raw columns")
 def scale_free(rng):
     t = table(rng, whole(rng, 100, 3000))
-    return {"x": t.offset + t.scale * t.rows * 10, "x_hat": t.back, "groups": t.groups}
-
+    return {"x": 1000 * (t.offset + t.scale * t.rows), "x_hat": t.back, "groups": t.groups}
 
 @healthy("REC02")
 def scaled_columns(rng):
@@ -661,7 +636,6 @@ def raw_columns(rng):
     d = whole(rng, 6, 60)
     return {"x": columns(rng, d)(whole(rng, 200, 5000)) * 10 ** rng.uniform(-2, 4, d)}
 
-
 @healthy("REC03")
 def better_than_mean(rng):
     t = table(rng, whole(rng, 40, 4000))
@@ -675,22 +649,19 @@ def other_rows(rng):
     t.back[:, which] = t.rows[rng.permutation(len(t.rows))][:, which]
     return {"x": t.rows, "x_hat": t.back, "groups": t.where}
 
-
 @healthy("DATA03")
 def same_names(rng):
     d, G = whole(rng, 8, 200), int(rng.integers(2, 10))
     groups = members(rng, d, G)
     other = np.where(rng.random(d) < .04, rng.integers(G, size=d), groups)
     def by_name(one): return {f"cluster_{g}": np.flatnonzero(one == g) for g in range(G) if (one == g).any()}
-    return {"groups": by_name(groups), "other_groups": by_name(other)} if d < 40 * G or rng.random() < .5 else {
-        "groups": groups, "other_groups": other}
+    return {"groups": by_name(groups), "other_groups": by_name(other)}
 
 @faulty("DATA03", "clusters of columns were numbered anew")
 def new_numbers(rng):
     d, G = whole(rng, 40, 200), int(rng.integers(4, 10))
     groups = members(rng, d, G)
     return {"groups": groups, "other_groups": (groups + rng.integers(1, G)) % G}
-
 
 @healthy("DATA04")
 def like_training(rng):
@@ -710,7 +681,6 @@ def unlike_training(rng):
     if rng.random() < .5: return {"x": offset + scale * x, "train_x": train}
     return {"x": (offset + scale * x)[:, np.roll(np.arange(d), 1)], "train_x": offset + scale * train}
 
-
 @healthy("DATA05")
 def honest_columns(rng):
     c = classifier(rng, C=whole(rng, 2, 20))
@@ -727,12 +697,10 @@ def answer_inside(rng):
     c.x[:, place] = rng.permutation(c.C)[c.labels] * 2.5 if labels else pick(rng, 1.8 * y + 32, np.exp(y / y.std()))
     return {"x": c.x} | ({"labels": c.labels} if labels else {"y": y})
 
-
 def settings(rng) -> dict:
     "Settings of a run."
-    return {"epochs": whole(rng, 5, 300), "batch": 2 ** int(rng.integers(4, 11)), "data": pick(rng, "letter", "digits"),
+    return {"epochs": whole(rng, 5, 300), "batch": 2 ** int(rng.integers(4, 11)), "data": pick(rng, "a", "b"),
             "n_classes": whole(rng, 2, 100), "lr": 10 ** rng.uniform(-4, -1), "margin": .3}
-
 
 @healthy("CFG03")
 def same_budget(rng):
@@ -747,7 +715,7 @@ def other_budget(rng):
         rng, {"epochs": 5}, {"data": "other"}, {"n_classes": config["n_classes"] * 3})}
 
 
-# ---- error bars ---------------------------------------------------------------------------------------------------
+# ---- error bars -----------------------------------------------------------------------------------------
 
 def bars(rng, m: int, p: int = 0, kind: str = "", factor: float = 1.) -> dict:
     "Truths, means and bars of rows that are hard or easy; errors `factor` times as large as bars claim."
@@ -755,7 +723,6 @@ def bars(rng, m: int, p: int = 0, kind: str = "", factor: float = 1.) -> dict:
     std = 10 ** rng.uniform(-2, 2, p) * np.exp(rng.uniform(0, .8) * rng.normal(size=(m, p)))
     mean = rng.normal(size=p) * 10 + std.mean(0) * rng.uniform(1, 10) * rng.normal(size=(m, p))
     return {"y": mean + factor * std * columns(rng, p, kind)(m), "mean": mean, "std": std}
-
 
 def bayes(rng, m: int) -> dict:
     "A linear regression with a normal prior, its noise known: what its posterior predicts of new rows."
@@ -767,7 +734,6 @@ def bayes(rng, m: int) -> dict:
     std = np.sqrt(noise_sd ** 2 + ((x @ cov) * x).sum(1))
     return {"y": new, "mean": x @ (cov @ train.T @ y) / noise_sd ** 2, "std": std}
 
-
 @healthy("UNC01")
 def right_bars(rng):
     m = whole(rng, 20, 5000)
@@ -776,14 +742,14 @@ def right_bars(rng):
 @faulty("UNC01", "bars half as long as errors, or twice")
 def wrong_bars(rng): return bars(rng, whole(rng, 100, 3000), factor=pick(rng, .5, 2.))
 
-
 @healthy("UNC02")
 def right_intervals(rng):
     m = whole(rng, 30, 3000)
     if rng.random() < .5: return pick(rng, bayes(rng, m), bars(rng, m, kind="normal"))
     p, s, kind = int(rng.integers(1, 4)), whole(rng, 40, 300), pick(rng, "normal", "t5", "skewed", "uniform")
-    drawn = rng.normal(size=(m, 1, p)) * 3 + np.exp(rng.normal(size=(m, 1, p)) / 2) * noise(rng, m, s + 1, p, kind=kind)
-    return {"y": drawn[:, 0], "samples": kept(rng, drawn[:, 1:], half=False)}
+    centre, width = 3 * rng.normal(size=(m, 1, p)), np.exp(rng.normal(size=(m, 1, p)) / 2)
+    draws = centre + width * noise(rng, m, s + 1, p, kind=kind)
+    return {"y": draws[:, 0], "samples": kept(rng, draws[:, 1:], half=False)}
 
 @faulty("UNC02", "posteriors half as wide as they should be")
 def narrow_intervals(rng):
@@ -791,12 +757,10 @@ def narrow_intervals(rng):
     if rng.random() < .5: return bars(rng, m, kind="normal", factor=2.)
     return {"y": 2 * rng.normal(size=(m, p)), "samples": rng.normal(size=(m, whole(rng, 40, 300), p))}
 
-
 def chains(rng, m: int, keep: float, steps: int) -> np.ndarray:
     "Chains of steps that keep a share of the step before, [m, c, steps, d], of variance 1."
     shape = (m, int(rng.integers(2, 5)), steps + 200, int(rng.integers(1, 4)))
     return lfilter([np.sqrt(1 - keep ** 2)], [1, -keep], rng.normal(size=shape), axis=2)[:, :, 200:]
-
 
 def metropolis(rng, m: int, steps: int) -> np.ndarray:
     "Chains of a random walk that is accepted or not, on a normal or a heavier posterior."
@@ -809,7 +773,6 @@ def metropolis(rng, m: int, steps: int) -> np.ndarray:
         now = np.where(yes[..., None], new, now)
         path.append(now)
     return np.stack(path[100:], 2)
-
 
 @healthy("UNC03")
 def arrived_chains(rng):
@@ -830,7 +793,6 @@ def bad_chains(rng):
     told = {"prior_box": np.array([[0.], [8.]]).repeat(found.shape[-1], 1)} if way == 2 else {}
     return told | {"chains": found, "acceptance": rng.uniform(.22, .48, found.shape[:2])}
 
-
 @healthy("UNC04")
 def even_bars(rng):
     m = whole(rng, 60, 5000)
@@ -842,7 +804,6 @@ def uneven_bars(rng):
     rank = given["std"].argsort(0).argsort(0) / (m - 1)
     return given | {"std": given["std"] * 3 ** (2 * rank - 1)}
 
-
 @healthy("UNC05")
 def numbers(rng):
     values = -.5 * rng.chisquare(4, size=(whole(rng, 1, 200), whole(rng, 2, 50)))
@@ -852,7 +813,6 @@ def numbers(rng):
 def not_numbers(rng):
     values = -.5 * rng.chisquare(4, size=whole(rng, 20, 2000))
     return {"log_prob": np.where(rng.random(values.shape) < rng.uniform(.65, .95), np.nan, values)}
-
 
 @healthy("FIT01")
 def still_well(rng):
@@ -871,7 +831,6 @@ def learned_by_heart(rng):
     return {"losses": np.linspace(1, .01, T) ** 2, "validation_losses": validation + .01 * rng.normal(size=T),
             "first_epoch": maps, "second_epoch": maps[:, ::-1] if rng.random() < .5 else maps.copy()}
 
-
 def rows_of(rng) -> Callable:
     "Draws rows of a table or images, as they come: measured, rounded, counted, or of a few classes."
     d = whole(rng, 2, 40)
@@ -879,7 +838,6 @@ def rows_of(rng) -> Callable:
     blobs = rng.gamma(.5, size=(6, 9, 9)) * (rng.random((6, 9, 9)) < .5)
     return pick(rng, draw, lambda n: draw(n).round(1), lambda n: rng.poisson(mean, (n, d)), lambda n: draw(n) > 0,
                 lambda n: (blobs[rng.integers(6, size=n)] * rng.gamma(4, .25, (n, 9, 9)) * 20).round())
-
 
 @healthy("DATA02")
 def kept_apart(rng):
@@ -894,11 +852,11 @@ def trained_on(rng):
     x[some] = train[rng.integers(len(train), size=some.sum())]
     return {"train_x": train, "x": x.astype(pick(rng, np.float32, np.float64))}
 
-
 @healthy("CFG01")
 def same_treatment(rng):
     batch, rows = 2 ** int(rng.integers(2, 10)), whole(rng, 100, 100_000)
-    config = {"batch": batch, "lr": 10 ** rng.uniform(-4, -1), "rows": rows + (rows % batch == 1), "epochs": whole(rng, 2, 200)}
+    config = {"batch": batch, "lr": 10 ** rng.uniform(-4, -1), "rows": rows + (rows % batch == 1),
+              "epochs": whole(rng, 2, 200)}
     ratio = 2 ** int(rng.integers(0, 4))
     other = config | {"batch": batch * ratio, "lr": config["lr"] * ratio ** pick(rng, .5, 1.)}
     return pick(rng, {"config": config}, {"config": config, "other_config": other})
@@ -906,9 +864,8 @@ def same_treatment(rng):
 @faulty("CFG01", "a last batch of one row in a network that normalises by batch")
 def last_batch(rng):
     batch = 2 ** int(rng.integers(2, 9))
-    return {"config": {"batch": batch, "lr": 1e-3, "rows": batch * whole(rng, 3, 300) + 1, "epochs": 10, "batch_norm": True},
-            "model": network(rng, normalised=True)}
-
+    config = {"batch": batch, "lr": 1e-3, "rows": batch * whole(rng, 3, 300) + 1, "epochs": 10, "batch_norm": True}
+    return {"config": config, "model": network(rng, normalised=True)}
 
 @healthy("CFG02")
 def single_precision(rng):
@@ -920,7 +877,7 @@ def single_precision(rng):
 def double_precision(rng): return {"model": network(rng).double()}
 
 
-# ---- selections ---------------------------------------------------------------------------------------------------
+# ---- selections -----------------------------------------------------------------------------------------
 
 def pool(rng, low: int = 200, high: int = 3000, C: int = 0, apart: float = 0.) -> SimpleNamespace:
     "A pool, what a model that was fitted to other rows says of it, and how hard its points are."
@@ -930,17 +887,14 @@ def pool(rng, low: int = 200, high: int = 3000, C: int = 0, apart: float = 0.) -
     c.hard = 1 - c.probs[np.arange(c.n), c.labels] + 1e-3 * rng.random(c.n)
     return c
 
-
 def drawn(rng, c, k: int = 0) -> np.ndarray:
     "A random subset."
     return rng.choice(c.n, k or c.k, replace=False)
-
 
 def stratified(rng, labels, k: int) -> np.ndarray:
     "A random subset with the shares of the pool."
     order = np.lexsort((rng.random(len(labels)), labels))
     return order[np.unique(np.linspace(0, len(labels) - 1, k).round().astype(int))]
-
 
 def spread(rng, rows, k: int) -> np.ndarray:
     "A subset drawn point by point, far ones likelier (the start of k-means++)."
@@ -950,7 +904,6 @@ def spread(rng, rows, k: int) -> np.ndarray:
         nearest = np.minimum(nearest, ((rows - rows[chosen[-1]]) ** 2).sum(1))
         chosen.append(int(rng.choice(len(rows), p=nearest / nearest.sum())))
     return np.array(chosen)
-
 
 @healthy("SEL01")
 def fresh_reference(rng):
@@ -964,7 +917,6 @@ def fixed_reference(rng):
     once = {"random_subsets": drawn(rng, c), "epochs": T}
     return {"pool_labels": c.labels} | pick(rng, once, {"random_subsets": np.repeat(drawn(rng, c)[None], T, 0)})
 
-
 @healthy("SEL02")
 def covering(rng):
     c = pool(rng)
@@ -977,7 +929,6 @@ def crowded(rng):
     c = pool(rng, low=400, C=whole(rng, 4, 20), apart=rng.uniform(3, 5))
     some = rng.permutation(np.flatnonzero(c.labels < c.C // 4))
     return {"subset": some[:c.n // 10], "pool": c.x, "pool_labels": c.labels}
-
 
 @healthy("SEL03")
 def shares_kept(rng):
@@ -994,6 +945,9 @@ def some_classes(rng):
     weight = np.where(c.labels >= (c.C + 1) // 2, .03, 1.)
     return {"subset": rng.choice(c.n, c.n // 10, replace=False, p=weight / weight.sum()), "pool_labels": c.labels}
 
+def harder(rng, c) -> np.ndarray:
+    "A subset drawn at random, hard points likelier."
+    return rng.choice(c.n, c.k, replace=False, p=(c.hard + .2) / (c.hard + .2).sum())
 
 def preferring(rng, score, k: int, T: int, mix: float = .2) -> np.ndarray:
     "Subsets of the highest, a part of them at random, [T, k]."
@@ -1002,7 +956,6 @@ def preferring(rng, score, k: int, T: int, mix: float = .2) -> np.ndarray:
         some = int(mix * k)
         return np.r_[best[:k - some], rng.choice(best[k - some:], some, replace=False)]
     return np.array([once() for _ in range(T)])
-
 
 @healthy("SEL04")
 def informed(rng):
@@ -1017,7 +970,6 @@ def random_all_along(rng):
     history = np.array([drawn(rng, c) for _ in range(whole(rng, 2, 15))])
     return {"subset": history, "pool_labels": c.labels, "importance": c.hard}
 
-
 def mislabelled(rng, share: float) -> SimpleNamespace:
     "A pool some of whose labels are wrong."
     c = pool(rng)
@@ -1025,7 +977,6 @@ def mislabelled(rng, share: float) -> SimpleNamespace:
     c.labels = np.where(c.clean, c.labels, (c.labels + rng.integers(1, c.C, c.n)) % c.C)
     c.hard = 1 - c.probs[np.arange(c.n), c.labels]
     return c
-
 
 @healthy("SEL05")
 def mostly_right(rng):
@@ -1037,7 +988,6 @@ def mostly_right(rng):
 def hunting_errors(rng):
     c = mislabelled(rng, rng.uniform(.1, .3))
     return {"subset": np.argsort(-c.hard)[:max(c.k // 2, 30)], "pool_labels": c.labels, "clean": c.clean}
-
 
 @healthy("SEL06")
 def fair_gradient(rng):
@@ -1055,7 +1005,6 @@ def one_sided(rng):
     return {"subset": one[np.argsort(-c.hard[one])][:max(15, len(one) // 3)], "pool_labels": c.labels,
             "pool_probs": softmax(rng.uniform(.02, .1) * c.logits, 1), "pool": c.x}
 
-
 @healthy("SEL07")
 def even_weights(rng):
     k = whole(rng, 10, 3000)
@@ -1065,13 +1014,11 @@ def even_weights(rng):
 @faulty("SEL07", "a few points carry most of the weight")
 def heavy_few(rng): return {"subset_weights": rng.lognormal(0, rng.uniform(1.8, 3), whole(rng, 60, 3000))}
 
-
 @healthy("SEL08")
 def renewed(rng):
     c, T = pool(rng), whole(rng, 4, 30)
-    history = pick(rng, lambda: [drawn(rng, c) for _ in range(T)],
-                   lambda: preferring(rng, c.hard, c.k, T, .9),
-                   lambda: [rng.choice(c.n, c.k, replace=False, p=(c.hard + .2) / (c.hard + .2).sum()) for _ in range(T)])()
+    history = pick(rng, lambda: [drawn(rng, c) for _ in range(T)], lambda: preferring(rng, c.hard, c.k, T, .9),
+                   lambda: [harder(rng, c) for _ in range(T)])()
     if rng.random() < .5: return {"subset": np.array(history), "pool_labels": c.labels}
     return {"picked": np.bincount(np.ravel(history), minlength=c.n), "subset_size": c.k, "pool_labels": c.labels}
 
@@ -1080,7 +1027,6 @@ def stale(rng):
     c, T = pool(rng), whole(rng, 20, 80)
     once = {"subset": drawn(rng, c, c.n // 10), "epochs": T}
     return {"pool_labels": c.labels} | pick(rng, once, {"subset": preferring(rng, c.hard, c.n // 10, T, .05)})
-
 
 @healthy("SEL09")
 def no_worse(rng):
@@ -1096,27 +1042,27 @@ def behind_random(rng):
     return {"subset_scores": .8 - rng.uniform(3, 6) * sd + sd * rng.normal(size=whole(rng, 5, 20)),
             "random_scores": .8 + sd * rng.normal(size=whole(rng, 10, 40))}
 
-
 @healthy("NUM01")
 def finite(rng): return classifier_run(rng)
 
 @faulty("NUM01", "a few NaN or infinities in one array")
 def not_finite(rng):
-    given = {"logits": rng.normal(size=(whole(rng, 20, 2000), 10)).astype(np.float32), "losses": np.linspace(2, 1, 50)}
+    logits = rng.normal(size=(whole(rng, 20, 2000), 10)).astype(np.float32)
+    given = {"logits": logits, "losses": np.linspace(2, 1, 50)}
     name = pick(rng, *given)
     given[name].reshape(-1)[rng.integers(given[name].size, size=3)] = pick(rng, np.nan, np.inf)
     return given
 
 
-# ---- whole runs ---------------------------------------------------------------------------------------------------
+# ---- whole runs -----------------------------------------------------------------------------------------
 
 def training_log(rng, C: int) -> dict:
     "What a log keeps of a training that went well."
     T, top = whole(rng, 30, 400), 10 ** rng.uniform(-4, -1)
     end = rng.uniform(.1, .4) * np.log(C)
-    return {"losses": abs(curve(rng, np.log(C), .9 * end, T, .01)), "lr": top * (1 + np.cos(np.pi * np.arange(T) / T)) / 2,
+    return {"lr": top * (1 + np.cos(np.pi * np.arange(T) / T)) / 2,
+            "losses": abs(curve(rng, np.log(C), .9 * end, T, .01)),
             "validation_losses": abs(curve(rng, np.log(C), end, T))}
-
 
 @bundle
 def classifier_run(rng):
@@ -1131,12 +1077,12 @@ def classifier_run(rng):
         reported=accuracies(logits, c.labels, 1, 5), dtype=pick(rng, "float32", "bfloat16"), config=config,
         other_config=config | {"margin": .3}, x=c.x, train_x=c.train_x)
 
-
 @bundle
 def clusterer_run(rng):
     "A clusterer with heads that share names: embeddings, pairs, history and known classes."
-    c = clustering(rng, C=whole(rng, 3, 20), n=whole(rng, 300, 2000), right=rng.uniform(.9, .98), shared=True)
-    emb, T = placed(rng, c.truth, c.C, 2.5), whole(rng, 20, 200)
+    c = clustering(rng, C=whole(rng, 3, 20), n=whole(rng, 300, 2000))
+    emb, T = placed(rng, c.truth, c.C), whole(rng, 25, 200)
+    c.ids = np.array([trained(rng, emb, c) for _ in range(c.H)])
     first = rng.integers(c.n, size=500)
     top = np.log(c.C)
     history = np.array([np.where(rng.random(c.n) < right, c.ids[0], rng.permutation(c.ids[0]))
@@ -1148,20 +1094,18 @@ def clusterer_run(rng):
                             "marginal": .5 * curve(rng, -.95 * top, -top, T)}, regulariser="marginal",
                 regulariser_weight=.5, pair_weights=rng.dirichlet(np.ones(64)) * 64, answer="raw vote")
 
-
 @bundle
 def compressor_run(rng):
     "A table, what it is trained on, what it is fed and what comes back; codes and books."
     n = whole(rng, 200, 3000)
     t, q = table(rng, n, pick(rng, "normal", "uniform", "laplace")), quantised(rng, n)
     raw, train = (t.offset + t.scale * rows for rows in (t.rows, t.train))
-    return {"losses": (given := training_log(rng, 10))["losses"], "validation_losses": given["validation_losses"],
-            "lr": given["lr"]} | dict(
+    config = settings(rng)
+    return training_log(rng, 10) | dict(
         x=raw, x_hat=t.offset + t.scale * t.back, x_scaled=(raw - train.mean(0)) / train.std(0), train_x=train,
         names=t.names, train_names=t.names, groups=t.where, other_groups=t.where, codes=q.codes,
-        codebook_sizes=[q.K] * q.S, codebook=q.books, latents=q.latents, config=(config := settings(rng)),
+        codebook_sizes=[q.K] * q.S, codebook=q.books, latents=q.latents, config=config,
         other_config=config | {"lr": 1e-3})
-
 
 @bundle
 def regression_run(rng):
@@ -1169,24 +1113,20 @@ def regression_run(rng):
     m, p, d = whole(rng, 60, 2000), int(rng.integers(1, 4)), whole(rng, 3, 30)
     given, draw = bars(rng, m, p, "normal"), columns(rng, d, "normal")
     samples = given["mean"][:, None] + given["std"][:, None] * rng.normal(size=(m, 100, p))
-    log = training_log(rng, 20)
-    return given | dict(samples=samples, x=draw(m), train_x=draw(whole(rng, 100, 2000)), lr=log["lr"],
-                        losses=log["losses"], validation_losses=log["validation_losses"],
-                        first_epoch=rng.normal(size=(16, 20)), second_epoch=rng.normal(size=(16, 20)),
-                        log_prob=-rng.chisquare(3, 200), model=network(rng),
-                        config={"batch": 32, "rows": 640, "lr": 1e-3, "epochs": 20})
-
+    return given | training_log(rng, 20) | dict(
+        samples=samples, x=draw(m), train_x=draw(whole(rng, 100, 2000)), first_epoch=rng.normal(size=(16, 20)),
+        second_epoch=rng.normal(size=(16, 20)), log_prob=-rng.chisquare(3, 200), model=network(rng),
+        config={"batch": 32, "rows": 640, "lr": 1e-3, "epochs": 20})
 
 @bundle
 def selection_run(rng):
     "A selector that takes hard points and others, and random subsets to compare with."
     c, T = pool(rng, low=300), whole(rng, 5, 20)
-    history = [rng.choice(c.n, c.k, replace=False, p=(c.hard + .2) / (c.hard + .2).sum()) for _ in range(T)]
+    history, random = (np.array([draw(rng, c) for _ in range(T)]) for draw in (harder, drawn))
     scores = .8 + .01 * rng.normal(size=25)
-    return dict(pool=c.x, pool_labels=c.labels, pool_probs=c.probs, importance=c.hard, subset=np.array(history),
-                subset_weights=1 / (.2 + c.hard[history[-1]]), random_subsets=np.array([drawn(rng, c) for _ in range(T)]),
+    return dict(pool=c.x, pool_labels=c.labels, pool_probs=c.probs, importance=c.hard, subset=history,
+                subset_weights=1 / (.2 + c.hard[history[-1]]), random_subsets=random,
                 clean=np.ones(c.n, bool), subset_scores=scores[:10] + .01, random_scores=scores[10:])
-
 
 @bundle
 def log_run(rng):
@@ -1195,7 +1135,7 @@ def log_run(rng):
     return training_log(rng, C) | {"n_classes": C, "train_labels": members(rng, 10 * C, C)}
 
 
-# ---- arms of the families -----------------------------------------------------------------------------------------
+# ---- arms of the families -------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Family:
@@ -1244,13 +1184,13 @@ def coreset_inputs(config, seed: int, broken: bool) -> dict:
 
 
 FAMILIES = {
-    "arcface": Family(arcface_inputs, "baseline", "corrected", ("CLS01", "EMB01", "HEAD02", "HEAD03"), 60),
+    "arcface": Family(arcface_inputs, "baseline", "corrected", ("CLS01", "CLS02", "CLS03", "EMB01", "HEAD02"), 30),
     "temi": Family(temi_inputs, "baseline", "corrected",
-                   ("CLU01", "CLU03", "CLU04", "LOSS01", "LOSS02", "LOSS03", "PAIR01"), 10),
+                   ("CLU03", "CLU04", "LOSS03", "PAIR01"), 24),
     "vqvae": Family(vqvae_inputs, "baseline", "corrected",
-                    ("REC01", "REC03", "DATA04", "VQ01", "VQ03"), 40),
-    "lensing": Family(lensing_inputs, "baseline", "corrected", ("UNC01", "UNC02", "FIT01"), 8),
-    "coreset": Family(coreset_inputs, "baseline", "corrected", ("SEL02", "SEL03", "SEL08"), 60)}
+                    ("DATA04", "REC01", "REC03", "VQ01", "VQ03"), 15),
+    "lensing": Family(lensing_inputs, "baseline", "corrected", ("FIT01", "UNC01", "UNC02"), 15),
+    "coreset": Family(coreset_inputs, "baseline", "corrected", ("SEL02", "SEL03", "SEL08"), 40)}
 
 
 @lru_cache
@@ -1265,10 +1205,10 @@ def diagnosed(family: str, arm: str, seed: int) -> Diagnosis:
     "What all checks of the family say of an arm."
     one = FAMILIES[family]
     given = {"seed": seed} | one.inputs(configs(family)[arm], seed, arm == one.broken)
-    return Diagnosis(tuple(check(**given) for check in load_checks().values() if check.family == family))
+    return Diagnosis(tuple(check(**given) for check in registered().values() if check.family == family))
 
 
-# ---- the trial ----------------------------------------------------------------------------------------------------
+# ---- the trial ------------------------------------------------------------------------------------------
 
 def bound(count: int, n: int) -> tuple[float, float]:
     "Ends of the 95 % Clopper-Pearson interval, of which each holds for itself at 97.5 %."
@@ -1277,12 +1217,18 @@ def bound(count: int, n: int) -> tuple[float, float]:
     return float(ends.low), float(ends.high)
 
 
+registered = lru_cache(load_checks)
+
+
 def judged(kind: str, code: str, i: int):
     "The finding of a check about situation `i`, and the seconds that it took."
     make = HEALTHY[code] if kind == "healthy" else FAULTS[code].make
-    inputs, start = make(generator(code, kind, i)), time.perf_counter()
-    try: status = load_checks()[code](**inputs, seed=i).status
-    except ValueError as error: status = "refused"; print(f"{kind} situation {i} of {code}: {error}", file=sys.stderr)
+    inputs, one = make(generator(code, kind, i)), registered()[code]
+    start = time.perf_counter()
+    try: status = one(**inputs, seed=i).status
+    except ValueError as error:
+        status = "refused"
+        print(f"{kind} situation {i} of {code}: {error}", file=sys.stderr)
     return status, time.perf_counter() - start
 
 
@@ -1317,15 +1263,17 @@ def fault_row(code: str, n: int, first: int) -> dict:
             "high": f"{high:.4f}", "fault": fault.what}
 
 
-def run_of(name: str, i: int) -> Diagnosis:
-    "The diagnosis of a healthy run."
-    try: return examine(**BUNDLES[name](generator(name, "run", i)), seed=i)
-    except Exception as error: error.add_note(f"in run {i} of {name}"); raise
+def failed_in(name: str, i: int) -> set[str]:
+    "Codes that fail in a healthy run; 'refused' where the doctor takes its inputs for malformed."
+    try: return {one.code for one in examine(**BUNDLES[name](generator(name, "run", i)), seed=i).failed}
+    except InputError as error:
+        print(f"run {i} of {name}: {error}", file=sys.stderr)
+        return {one.code for one in error.diagnosis.failed} | {"refused"}
 
 
 def run_row(name: str, n: int, first: int) -> dict:
     "A line of runs.csv."
-    failed = [{one.code for one in run_of(name, i).failed} for i in range(first, first + n)]
+    failed = [failed_in(name, i) for i in range(first, first + n)]
     codes, any_fails = Counter(code for codes in failed for code in codes), sum(map(bool, failed))
     return {"bundle": name, "n": n, "any_fail": any_fails, "upper": f"{bound(any_fails, n)[1]:.5f}",
             "codes": " ".join(f"{code}:{count}" for code, count in sorted(codes.items()))}
@@ -1339,7 +1287,7 @@ def arm_row(family: str, arm: str, seed: int) -> dict:
     return {"family": family, "arm": arm, "seed": seed, "failed": by_status["fail"], "warned": by_status["warn"]}
 
 
-# ---- records ------------------------------------------------------------------------------------------------------
+# ---- records --------------------------------------------------------------------------------------------
 
 KEYS = {"healthy": ("check",), "faults": ("check",), "runs": ("bundle",), "arms": ("family", "arm", "seed")}
 
@@ -1361,8 +1309,9 @@ def write(path: Path, rows: list[dict], keys: tuple):
 
 def commit() -> str:
     "The commit that ran; 'not committed' where the tree has changes."
-    def git(*words): return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True).stdout.strip()
-    return "not committed" if git("status", "--porcelain", "--untracked-files=no") else git("rev-parse", "--short=12", "HEAD")
+    def git(*words): return subprocess.check_output(["git", "-C", ROOT, *words], text=True).strip()
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return "not committed" if changed else git("rev-parse", "--short=12", "HEAD")
 
 
 def note(folder: Path, first: int, what: str):
@@ -1405,10 +1354,15 @@ def options(words=None):
     return parser.parse_args(words)
 
 
+def said(args) -> str:
+    "What a call was for."
+    if args.arms: return f"arms of {args.families or 'all families'}"
+    return f"{args.checks or 'all checks'}: {args.healthy} healthy, {args.faulty} faulty situations, {args.runs} runs"
+
+
 def main():
     "Runs what was asked for, prints its rows and records them."
     args, found = options(), {}
-    load_checks()
     with ProcessPoolExecutor(args.jobs) as workers:
         waiting = [(name, workers.submit(job)) for name, job in jobs_of(args)]
         for name, one in waiting:
@@ -1417,7 +1371,7 @@ def main():
     if args.record is None: return
     args.record.mkdir(parents=True, exist_ok=True)
     for name, rows in found.items(): write(args.record / f"{name}.csv", rows, KEYS[name])
-    note(args.record, args.first, " ".join(sys.argv[1:]))
+    note(args.record, args.first, said(args))
 
 
 if __name__ == "__main__": main()

@@ -263,6 +263,12 @@ def class_collapse(
     return _collapsed(np.bincount(_best(scores)), shares, usual, null, labels is not None, shared)
 
 
+def _majority(share: float, n: int) -> bool:
+    "Whether more than half of the samples have one label, beyond what chance makes of a half."
+    from scipy.stats import binom
+    return bool(binom.sf(round(share * n) - 1, n, HALF) <= LEVEL)
+
+
 def _collapsed(counts, shares, usual, null, labels_known, shared) -> Finding:
     "The finding about how often each class was predicted, where one is the usual label."
     n, distinct, largest = counts.sum(), np.count_nonzero(counts), counts.max()
@@ -273,7 +279,7 @@ def _collapsed(counts, shares, usual, null, labels_known, shared) -> Finding:
     value, limit = ((distinct, -critical(-many, LEVEL / 2)) if few_p <= large_p else
                     (largest / n, critical(most, LEVEL / 2) / n))
     p = min(1., 2 * min(few_p, large_p))
-    case = "prior" if shares.max() > HALF and counts.argmax() == usual else "shared" if shared else ""
+    case = "prior" if counts.argmax() == usual and _majority(shares.max(), n) else "shared" if shared else ""
     why = (f"of the classes {distinct} are predicted, {many.mean():.1f} expected; class {counts.argmax()} has "
            f"{largest / n:.3f} of the predictions")
     return adviser.found("CLS01", status_of(p, fails), case, statistic=value, threshold=limit, p=p, evidence={
@@ -525,6 +531,8 @@ def anisotropy(
     config=None,           # for `n_classes`
     n_classes=None,        # C; as many as labels or samples unless told
     other_embeddings=None, # [n, d] of the same items, whose similarity was reported
+    logits=None,           # [n, C], or `probs`: to see whether the model copes, with `labels`
+    probs=None,            # [n, C]
     seed: int = 0,         # draws rows and classes, where all would be too many
 ) -> Finding:
     "Whether all embeddings point one way, or tell no identities apart."
@@ -538,7 +546,21 @@ def anisotropy(
     p = float(chi2.sf(along, len(mean))) if rho > HALF else 1.
     identity, rank = _identity(units, shape, labels, draw), _rank(units, _some(n, _ENOUGH, draw), mean)
     further = {"effective_rank": rank, **_matched(embeddings, other_embeddings)}
-    return _shared(rho, p, classes, n, identity, further)
+    hit = _hit_by_model(_scores(logits, probs), labels, n) if identity else {}
+    return _shared(rho, p, classes, n, identity | hit, further)
+
+
+def _hit_by_model(scores, labels, n: int) -> dict[str, float]:
+    "Accuracy of the model's own predictions, where they are given."
+    if scores is None or len(scores) != n: return {}
+    return {"hit_by_model": float((_best(scores) == _labels(labels, n)).mean())}
+
+
+def _copes(identity: dict) -> bool:
+    "Whether the model hits half or more of what the centred embeddings would let it, beyond guessing."
+    if "hit_by_model" not in identity: return False
+    could = identity["nearest_mean_centred"] - identity["guessing"]
+    return identity["hit_by_model"] - identity["guessing"] >= HALF * could
 
 
 def _shared(rho, p, classes, n, identity, further) -> Finding:
@@ -548,7 +570,8 @@ def _shared(rho, p, classes, n, identity, further) -> Finding:
     if identity:
         why += ("; nearest class means hit {nearest_mean_raw:.3f}, centred {nearest_mean_centred:.3f}"
                 .format(**identity) + _of(identity["judged"], n))
-    status = "fail" if lost else status_of(p, rho > deciding)
+    if "hit_by_model" in identity: why += f", the model {identity['hit_by_model']:.3f}"
+    status = "fail" if lost else status_of(p, rho > deciding and not _copes(identity))
     return adviser.found("EMB01", status, "lost" * lost, statistic=rho, threshold=HALF, p=p,
                          evidence={"why": why, "deciding": deciding, **identity, **further})
 

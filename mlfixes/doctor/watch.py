@@ -175,7 +175,7 @@ class Stopped(RuntimeError):
         self.diagnosis = diagnosis
 
 # %% ../../nbs/doctor/04_watch.ipynb #188e6e00
-_SERIES = {"loss": "losses", "lr": "lr", "update_ratio": "update_ratio"}   # of a step -> of the run
+_SERIES = {"loss": "losses", "lr": "lr"}   # of a step -> of the run
 
 
 class Seen:

@@ -844,11 +844,11 @@ def _alike(a, b) -> bool:
 
 
 def _against(a, b) -> str:
-    "'100 against 5', each shortened."
+    "'5, not 100': a setting here, and that of the other run, each shortened."
     def said(value):
         text = repr(value.tolist() if hasattr(value, "tolist") else value)
         return text if len(text) <= 40 else text[:37] + "..."
-    return f"{said(a)} against {said(b)}"
+    return f"{said(b)}, not {said(a)}"
 
 
 def _paired(own: dict, other: dict, settings: Mapping) -> dict[str, tuple]:
