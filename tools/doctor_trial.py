@@ -1229,6 +1229,9 @@ def judged(kind: str, code: str, i: int):
     except ValueError as error:
         status = "refused"
         print(f"{kind} situation {i} of {code}: {error}", file=sys.stderr)
+    except Exception as error:
+        error.add_note(f"in {kind} situation {i} of {code}")
+        raise
     return status, time.perf_counter() - start
 
 
@@ -1366,6 +1369,7 @@ def main():
     with ProcessPoolExecutor(args.jobs) as workers:
         waiting = [(name, workers.submit(job)) for name, job in jobs_of(args)]
         for name, one in waiting:
+            if one.exception(): workers.shutdown(cancel_futures=True)
             found.setdefault(name, []).append(one.result())
             print(name, *one.result().values(), sep="  ", flush=True)
     if args.record is None: return

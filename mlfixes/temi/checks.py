@@ -77,8 +77,8 @@ adviser = Adviser("temi", {
     "LOSS01 classes": Advice(
         "The loss is that of a model that knows the classes, or how frequent they are, and nothing of the "
         "samples.",
-        "See LOSS02; look whether gradients reach the weights and inputs still go with their labels, then "
-        "try other learning rates."),
+        "Look whether inputs are on one scale (REC02, with `x`), gradients reach the weights, and inputs still "
+        "go with their labels; then try other learning rates."),
     "LOSS01 cheap": Advice(
         "The loss is lower where everything is one class than where nothing is decided, so a training that "
         "starts undecided is drawn into collapse.",

@@ -45,7 +45,8 @@ adviser = Adviser("vqvae", {
         "columns.",
         "Scale inputs as in training and undo it before comparing; see DATA04."),
     "REC02 scales": Advice(
-        "A few columns have nearly all of the variance, so that a squared error sees no others.",
+        "A few columns have nearly all of the variance, so that a squared error, or a network that is fed "
+        "them, sees no others.",
         "Scale every column (ColumnScaler)."),
     "REC02 tails": Advice(
         "A few rows hold the variance of a column, so that dividing by its deviation leaves next to nothing "
