@@ -8,7 +8,8 @@ __all__ = []
 # %% ../../nbs/doctor/index.ipynb #d1759ed9
 _WHERE = {"findings": ("Adviser", "Advice", "Check", "Diagnosis", "Finding", "check", "checks", "load_checks",
                        "not_applicable"),
-          "checkup": ("INPUTS", "InputError", "examine"), "files": ("read_run",), "watch": ("Watch",)}
+          "checkup": ("INPUTS", "InputError", "examine"), "files": ("read_run",), "watch": ("Watch",),
+          "trial": ("try_out",)}
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = sorted(_MODULE)
 
