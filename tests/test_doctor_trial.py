@@ -77,7 +77,8 @@ def test_bounds_are_those_of_clopper_and_pearson():
 
 def test_rows_are_merged_and_looks_are_added(tmp_path):
     rows = [{"check": code, "n": 5} for code in ("B", "A")]
-    trial.write(tmp_path / "t.csv", rows, ("check",)); trial.write(tmp_path / "t.csv", [{"check": "B", "n": 7}], ("check",))
+    trial.write(tmp_path / "t.csv", rows, ("check",))
+    trial.write(tmp_path / "t.csv", [{"check": "B", "n": 7}], ("check",))
     assert trial.rows_in(tmp_path / "t.csv") == [{"check": "A", "n": "5"}, {"check": "B", "n": "7"}]
     for first in (0, 9): trial.note(tmp_path, first, "a test")
     assert [row["first"] for row in trial.rows_in(tmp_path / "looks.csv")] == ["0", "9"]
