@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING: import numpy
 
 # %% auto #0
-__all__ = ['STATUSES', 'SCHEMA_VERSION', 'LEVEL', 'DRAWS', 'HALF', 'Proof', 'proof_of', 'Finding', 'not_applicable', 'Diagnosis',
-           'Check', 'check', 'checks', 'as_array', 'as_numbers', 'p_value', 'critical', 'status_of', 'Advice',
-           'Adviser', 'named', 'family_findings', 'load_checks']
+__all__ = ['STATUSES', 'SCHEMA_VERSION', 'LEVEL', 'DRAWS', 'HALF', 'SURE', 'Proof', 'proof_of', 'Finding', 'not_applicable',
+           'Diagnosis', 'Check', 'check', 'checks', 'as_array', 'as_numbers', 'p_value', 'critical', 'status_of',
+           'Advice', 'Adviser', 'named', 'family_findings', 'load_checks']
 
 # %% ../../nbs/doctor/00_findings.ipynb #2a612a88
 def _plain(value, name: str):
@@ -361,6 +361,7 @@ def critical(
 LEVEL = .01   # the share of healthy arrays that a check may call bad
 DRAWS = 199   # behind a simulated null; (DRAWS + 1) * LEVEL / 2 is whole: two signs share the level exactly
 HALF = .5     # of what was to be had: losing more than this fails
+SURE = LEVEL ** 2   # of a failure seen in few rows, where beyond chance is half lost: as if seen in two arrays
 
 
 def status_of(
