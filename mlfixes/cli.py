@@ -289,10 +289,10 @@ def _vocabulary(as_json: bool):
 
 def _registered(as_json: bool):
     "Prints what the doctor looks for."
-    from mlfixes.doctor.findings import load_checks
+    from mlfixes.doctor.checkup import load_checks    # which registers NUM01, too
     show([{"check": one.code, "family": one.family, "looks for": one.title,
            "needs": ", ".join(one.needs) or "any of " + ", ".join(one.takes[:3])}
-          for one in load_checks().values() if one.code != "NUM01"], as_json)
+          for one in load_checks().values()], as_json)
 
 
 def _one_of(value: str, known: Iterable[str], option: str):
@@ -302,8 +302,8 @@ def _one_of(value: str, known: Iterable[str], option: str):
 @app.command()
 def doctor(run: Annotated[Path | None, typer.Argument(
                metavar="[FILE]",
-               help="An .npz, .npy, .safetensors, .parquet, .csv or .json, or a folder of them; arrays are named "
-                    "as in --inputs.")] = None,
+               help="An .npz, .npy, .safetensors, .parquet, .csv or .json, or a folder of them; arrays are "
+                    "named as in --inputs.")] = None,
            form: Annotated[str, typer.Option(
                "--format", metavar="|".join(FORMATS), help="What is printed.")] = "text",
            fail_on: Annotated[str, typer.Option(
@@ -315,7 +315,9 @@ def doctor(run: Annotated[Path | None, typer.Argument(
                min=1, metavar="MB", help="Of larger arrays, rows are drawn.")] = 512,
            inputs: Annotated[bool, typer.Option("--inputs", help="List what arrays may be named.")] = False,
            checks: Annotated[bool, typer.Option("--checks", help="List what is looked for.")] = False):
-    "Look for known failures in the arrays that a run left behind."
+    """Look for known failures in the arrays that a run left behind.
+
+    Exits with 0 where nothing is as bad as --fail-on, with 1 where something is, with 2 where the file cannot be used."""
     _one_of(form, FORMATS, "--format"); _one_of(fail_on, FAIL_ON, "--fail-on")
     if inputs or checks: return (_vocabulary if inputs else _registered)(form == "json")
     if run is None: raise ValueError("no file was named; expected one, or --inputs or --checks")
@@ -335,6 +337,6 @@ def main():
     "The command `mlfixes`."
     from mlfixes.bench.store import StoreError
     try: app()
-    except (ValueError, OSError, StoreError) as error:
+    except (ValueError, OSError, StoreError, MemoryError) as error:
         if os.environ.get("MLFIXES_DEBUG"): raise
         note(f"mlfixes: {error}"); sys.exit(2)

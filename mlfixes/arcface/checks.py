@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
-from math import ceil, exp, factorial, isqrt, log
+from math import ceil, exp, factorial, isqrt, log, pi
 from statistics import NormalDist
 from typing import Any
 
@@ -306,9 +306,7 @@ def _reported(reported, classes: int) -> dict[int, float]:
     "k -> share that is hit, as a run reported it."
     shares = {int(k): float(as_array(value)) for k, value in dict(reported or {}).items()}
     for k, share in shares.items():
-        if not 1 <= k < classes:
-            raise ValueError(f"reported names top-{k} of {classes} classes; "
-                             f"expected k from 1 to {classes - 1}")
+        if k < 1: raise ValueError(f"reported names top-{k} of {classes} classes; expected k from 1 on")
         if not 0 <= share <= 1:
             raise ValueError(f"reported[{k}] is {share}; expected a share from 0 to 1, .0097 for .97 %")
     return shares
@@ -333,14 +331,14 @@ def below_chance(
     if scores is None: return adviser.lacks("CLS02", "needs `logits` or `probs`")
     labels, (n, classes) = _labels(labels, len(scores)), scores.shape
     told, places = _reported(reported, classes), _places(scores, labels)
-    ks = sorted({k for k in _KS if k < classes} | set(told))
-    chance = _chances(scores, _shares(labels, classes), ks)
-    hits = {k: int((places < k).sum()) for k in ks}
+    ks = sorted(k for k in {*_KS, *told} if k < classes)
+    chance = dict.fromkeys(told, 1.) | _chances(scores, _shares(labels, classes), ks)   # k >= C takes all
+    hits = {k: int((places < min(k, classes)).sum()) for k in chance}
     if wrong := [k for k in told if _differs(told[k], hits[k], n)]:
         return _contradicted(wrong[-1], told, hits, chance, n)
     if n < (needed := ceil(log(LEVEL / len(ks)) / log(1 - ks[-1] / classes))):
         return adviser.lacks("CLS02", f"{n} samples are too few to hit fewer than by guessing", needed)
-    return _guessed(n, hits, chance)
+    return _guessed(n, {k: hits[k] for k in ks}, chance)
 
 
 def _guessed(n: int, hits: dict, chance: dict) -> Finding:
@@ -396,7 +394,7 @@ def constant_confidence(
     n, classes = scores.shape
     whole, inner = _entropies(scores, logits is not None)
     gain, most = float(chi2.isf(LEVEL, classes - 1)) / 2, log(classes)
-    if n < (needed := ceil(gain / (HALF * most))):
+    if n < (needed := ceil(gain / (HALF ** 2 * most))):     # the limit is half of half of what could be told
         return adviser.lacks("CLS03", f"{n} samples are too few to tell a constant prediction", needed)
     case = "one class" if whole < HALF * most else "uniform"
     limit = gain / n + np.finfo(np.float32).eps * most
@@ -493,7 +491,7 @@ def _matched(embeddings, others) -> dict[str, float]:
 
 # %% ../../nbs/arcface/05_checks.ipynb #aa5fd5ac
 def _identity(units: Callable, shape: tuple[int, int], labels, generator) -> dict[str, float]:
-    "Accuracy of the nearest class mean, raw and centred, and p of the latter; {} where it can tell nothing."
+    "Accuracy of the nearest class mean, raw and centred, p of the latter and of a loss; {} if untold."
     from scipy.stats import binom
     if labels is None: return {}
     labels = as_array(labels)
@@ -503,11 +501,13 @@ def _identity(units: Callable, shape: tuple[int, int], labels, generator) -> dic
     if len(names) < 2: return {}
     rows = np.flatnonzero(codes >= 0)
     judged, shares = rows[_some(len(rows), _ENOUGH, generator)], np.bincount(codes[rows]) / len(rows)
-    n, (raw, centred) = len(judged), _told_apart(units, codes, shape[1], judged)
-    hits, guess = int((centred == codes[judged]).sum()), float(shares[centred].mean())
+    n, nearest = len(judged), _told_apart(units, codes, shape[1], judged)
+    (raw, centred), guess = nearest == codes[judged], float(shares[nearest[1]].mean())
     if guess ** n > LEVEL: return {}    # not even a perfect model could be told from guessing
-    return {"nearest_mean_raw": float((raw == codes[judged]).mean()), "nearest_mean_centred": hits / n,
-            "guessing": guess, "identity_p": float(binom.sf(hits - 1, n, guess)), "judged": n}
+    cost = _lost(int((centred & ~raw).sum()), int((raw & ~centred).sum()))
+    return {"nearest_mean_raw": float(raw.mean()), "nearest_mean_centred": float(centred.mean()),
+            "guessing": guess, "identity_p": float(binom.sf(int(centred.sum()) - 1, n, guess)),
+            "cost_p": cost, "judged": n}
 
 
 def _told_apart(units: Callable, codes: np.ndarray, width: int, judged: np.ndarray) -> np.ndarray:
@@ -522,7 +522,7 @@ def _told_apart(units: Callable, codes: np.ndarray, width: int, judged: np.ndarr
     blocks = _blocks(len(judged), max(width, len(counts)))
     return np.concatenate([nearest(judged[block]) for block in blocks], axis=1)
 
-# %% ../../nbs/arcface/05_checks.ipynb #21beea04
+# %% ../../nbs/arcface/05_checks.ipynb #4e64e4f0
 @check("EMB01", "arcface", needs=("embeddings",))
 def anisotropy(
     embeddings,            # [n, d]
@@ -542,12 +542,19 @@ def anisotropy(
     if n < 2: return adviser.lacks("EMB01", "one embedding has no other to share a direction with", 2)
     classes = told or max(2, n if labels is None else len(np.unique(as_array(labels))))
     mean, draw = _mean(units, shape), stream(seed, "EMB01")
-    rho, along = _mean_cosine(mean, n), n * len(mean) * (mean ** 2).sum()
-    p = float(chi2.sf(along, len(mean))) if rho > HALF else 1.
+    rho, limit = _mean_cosine(mean, n), _usual_cosine(units, shape)
+    p = float(chi2.sf(n * len(mean) * (mean ** 2).sum(), len(mean))) if rho > limit else 1.
     identity, rank = _identity(units, shape, labels, draw), _rank(units, _some(n, _ENOUGH, draw), mean)
     further = {"effective_rank": rank, **_matched(embeddings, other_embeddings)}
     hit = _hit_by_model(_scores(logits, probs), labels, n) if identity else {}
-    return _shared(rho, p, classes, n, identity | hit, further)
+    return _shared(rho, limit, p, classes, n, identity | hit, further)
+
+
+def _usual_cosine(units: Callable, shape: tuple[int, int]) -> float:
+    "The mean cosine at which half of what chance leaves is common; it leaves less of positive numbers."
+    signed = any(units(rows).min() < 0 for rows in _blocks(*shape))
+    usual = 0. if signed else 2 / pi     # of normal numbers, and of their sizes
+    return usual + HALF * (1 - usual)
 
 
 def _hit_by_model(scores, labels, n: int) -> dict[str, float]:
@@ -563,16 +570,24 @@ def _copes(identity: dict) -> bool:
     return identity["hit_by_model"] - identity["guessing"] >= HALF * could
 
 
-def _shared(rho, p, classes, n, identity, further) -> Finding:
+def _costs_nothing(identity: dict, decides: bool) -> bool:
+    "Whether classes are told apart as well as after centring, by the nearest means and by the model."
+    if identity.get("cost_p", 0) <= LEVEL: return False
+    return _copes(identity) if "hit_by_model" in identity else not decides
+
+
+def _shared(rho, limit, p, classes, n, identity, further) -> Finding:
     "The finding about the mean cosine, and about what the embeddings tell of the identity."
     deciding, lost = _deciding_cosine(classes), identity.get("identity_p", 0) > LEVEL
+    harmless = _costs_nothing(identity, rho > deciding)
     why = f"mean cosine of two samples; from {deciding:.3f} on it would decide between {classes} classes"
     if identity:
         why += ("; nearest class means hit {nearest_mean_raw:.3f}, centred {nearest_mean_centred:.3f}"
                 .format(**identity) + _of(identity["judged"], n))
     if "hit_by_model" in identity: why += f", the model {identity['hit_by_model']:.3f}"
-    status = "fail" if lost else status_of(p, rho > deciding and not _copes(identity))
-    return adviser.found("EMB01", status, "lost" * lost, statistic=rho, threshold=HALF, p=p,
+    if harmless and rho > limit: why += "; the direction in common costs nothing"
+    status = "fail" if lost else "ok" if harmless else status_of(p, rho > deciding and not _copes(identity))
+    return adviser.found("EMB01", status, "lost" * lost, statistic=rho, threshold=limit, p=p,
                          evidence={"why": why, "deciding": deciding, **identity, **further})
 
 # %% ../../nbs/arcface/05_checks.ipynb #79e2feee
@@ -646,7 +661,7 @@ def _signs_of_margin(two: _Two) -> dict[str, float] | None:
         signs[f"top-{k}"] = _lost(int((before & ~after).sum()), int((after & ~before).sum()))
     return signs
 
-# %% ../../nbs/arcface/05_checks.ipynb #4e64e4f0
+# %% ../../nbs/arcface/05_checks.ipynb #21beea04
 @check("HEAD02", "arcface", needs=("labels", "logits"))
 def margin_metric(
     labels,              # [n]
@@ -673,8 +688,9 @@ def _by_report(logits, margin_logits, labels, told) -> Finding:
     margin, n = as_numbers(margin_logits, "margin_logits", logits.shape), len(labels)
     if all(np.array_equal(margin[rows], logits[rows]) for rows in _blocks(*logits.shape)):
         return adviser.lacks("HEAD02", "`logits` are `margin_logits`; needs `embeddings` and `head` as well")
-    if not told: return adviser.lacks("HEAD02", "needs `reported` to say which of the two logits were scored")
-    two, k = _two(margin, lambda rows: logits[rows], labels, np.arange(n)), max(told)
+    if not (telling := [k for k in told if k < logits.shape[1]]):     # the top C classes are all
+        return adviser.lacks("HEAD02", "needs `reported` to say which of the two logits were scored")
+    two, k = _two(margin, lambda rows: logits[rows], labels, np.arange(n)), max(telling)
     lowered, clean = (two.places < k).mean(1)
     if abs(told[k] - lowered) < abs(told[k] - clean): return _scored_with_margin(two, n)
     why = f"top-{k} accuracy as reported is that of logits without a margin"
@@ -849,6 +865,14 @@ def left_out(
 _ORDERS_NEEDED = next(c for c in count(1) if factorial(c) * LEVEL > 1)   # classes with orders enough
 
 
+def _orders(classes: int, generator: np.random.Generator) -> np.ndarray:
+    "Orders of the classes but their own, no two the same: all or as many as are drawn, [draws, classes]."
+    drawn = {tuple(range(classes)): None}     # their own
+    while len(drawn) < min(DRAWS + 1, factorial(classes)):
+        drawn.setdefault(tuple(generator.permutation(classes).tolist()))
+    return np.array(list(drawn)[1:])
+
+
 def _direction(units: Callable, weight: np.ndarray, labels: np.ndarray,
                generator: np.random.Generator) -> tuple[float, float] | None:
     "Mean cosine with the own class and what a random head may have; None for too few classes."
@@ -856,8 +880,8 @@ def _direction(units: Callable, weight: np.ndarray, labels: np.ndarray,
     if len(present) < _ORDERS_NEEDED: return None
     means = _sums(units, codes, weight.shape[1]) / (codes >= 0).sum()
     cos, order = means @ _units(weight[present], "head").T, np.arange(len(present))
-    null = np.array([cos[order, generator.permutation(order)].sum() for _ in range(DRAWS)])
-    return float(cos.trace()), critical(null, LEVEL)
+    null = np.array([cos[order, other].sum() for other in _orders(len(present), generator)])
+    return float(cos[order, order].sum()), critical(null, LEVEL)
 
 
 def _loss_limit(losses: np.ndarray, untrained: float) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from .findings import (Advice, Adviser, Check, Diagnosis, Finding, as_array, che
 if TYPE_CHECKING: import numpy
 
 # %% auto #0
-__all__ = ['INPUTS', 'adviser', 'Input', 'not_finite', 'InputError', 'examine']
+__all__ = ['INPUTS', 'adviser', 'Input', 'not_finite', 'InputError', 'examine', 'known_inputs']
 
 # %% ../../nbs/doctor/01_checkup.ipynb #12b2f9f9
 @dataclass(frozen=True)
@@ -68,8 +68,6 @@ INPUTS: dict[str, Input] = {one.name: one for one in [   # in the order in which
          ("pair_weights", "[B] or [S, B]", "weights of the pairs of a batch"),
          ("pairs", "[m, 2]", "positions of what student and teacher see"),
          ("views", "", "what student and teacher are given, two arrays"),
-         ("first_epoch", "[b, ...]", "inputs as the network saw them in one epoch"),
-         ("second_epoch", "[b, ...]", "the same in another"),
          ("optimizer", "", "of torch, or its parameter groups"),
          ("model", "", "a module, or parameters by name"),
          ("head", "[C, d]", "rows of the classes, or the module that has them"),
@@ -79,7 +77,6 @@ INPUTS: dict[str, Input] = {one.name: one for one in [   # in the order in which
          ("run", "", "a run of the compressor, for a comparison"),
          ("other_run", "", "the one that it is compared with"),
          ("codebook", "[K, w]", "codes themselves, or a list of several books"),
-         ("latents", "[n, w]", "what is quantised with them, or a list"),
          ("groups", "", "category -> positions of columns, or a category for each column"),
          ("other_groups", "", "those of another run"),
          ("group_errors", "[G]", "errors of the categories as reported"),
@@ -91,6 +88,9 @@ INPUTS: dict[str, Input] = {one.name: one for one in [   # in the order in which
          ("random_subsets", "[k] or [T, k]", "those of the random reference"),
          ("subset_scores", "[s]", "scores after training on the selection, one a seed"),
          ("random_scores", "[r]", "scores after training on random subsets")),
+    *_of("inputs of two epochs", ("first_epoch", "[b, ...]", "inputs as the network saw them in one epoch"),
+         ("second_epoch", "[b, ...]", "the same in another")),
+    Input("latents", "[n, w]", "what is quantised with the codebook, or a list of several", "latents"),
     Input("codes", "[n] or [n, S]", "which code each row has in each book", "codes"),
     Input("other_codes", "[n, S]", "those of the run that it is compared with", "other codes"),
     *_of("pool", ("pool", "[n, d]", "features of all points to choose from"),
@@ -118,14 +118,20 @@ INPUTS: dict[str, Input] = {one.name: one for one in [   # in the order in which
 def _read(name: str, value):
     "What checks get: an array where the vocabulary says so, else the value itself."
     shape = INPUTS[name].shape if name in INPUTS else ""
-    no_array = callable(value) or isinstance(value, (Mapping, str)) or _ragged(value)
+    ragged = _ragged(value)
+    if ragged and shape and name not in _LISTS: raise ValueError("its rows have different lengths")
+    no_array = callable(value) or isinstance(value, (Mapping, str)) or ragged
     return value if not shape or no_array or getattr(value, "lazy", False) else as_array(value)
+
+
+_LISTS = {"subset", "random_subsets", "codebook", "latents", "chains"}   # may be lists of unequal arrays
 
 
 def _ragged(value) -> bool:
     "Whether a list holds rows of different lengths or shapes."
     if not isinstance(value, (list, tuple)): return False
-    return len({getattr(row, "shape", None) or (len(row) if hasattr(row, "__len__") else -1) for row in value}) > 1
+    return len({tuple(row.shape) if hasattr(row, "shape") else len(row) if hasattr(row, "__len__") else ()
+                for row in value}) > 1
 
 
 def _named_columns(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -133,6 +139,54 @@ def _named_columns(inputs: dict[str, Any]) -> dict[str, Any]:
     told = {"names": inputs.get("x"), "train_names": inputs.get("train_x")}
     return {name: [str(column) for column in frame.columns] for name, frame in told.items()
             if hasattr(frame, "columns")} | inputs
+
+# %% ../../nbs/doctor/01_checkup.ipynb #90eb5854
+_CLASSES = ("labels", "train_labels", "pool_labels", "clusters")   # whole numbers that name a class
+
+
+def _unsound(name: str, value) -> str:
+    "What keeps a value from being an array of numbers, in a sentence; '' if nothing does."
+    import numpy as np
+    if name not in INPUTS or not INPUTS[name].shape: return ""
+    if hasattr(value, "toarray"): return f"{name} is sparse; expected a dense array: give {name}.toarray()"
+    if np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any():
+        return f"{name} is masked; expected numbers everywhere: fill or leave out what is masked"
+    if getattr(value, "is_meta", False): return f"{name} lies on the meta device, which holds no numbers"
+    kind = getattr(getattr(value, "dtype", None), "kind", "f")
+    if kind in "US" and name in _CLASSES:
+        return f"{name} holds text; expected whole numbers: give np.unique({name}, return_inverse=True)[1]"
+    numbers = kind in "biufO" or isinstance(value, str)
+    return "" if numbers else f"{name} holds {value.dtype}; expected numbers"
+
+
+def _as_classes(name: str, value):
+    "Classes as whole numbers [n], where they come as floats, booleans or a column; else the value itself."
+    import numpy as np
+    if name not in _CLASSES or not isinstance(value, np.ndarray) or not value.size: return value
+    if name != "clusters" and value.ndim == 2 and value.shape[1] == 1: value = value[:, 0]
+    floats = value.dtype.kind == "f" and np.isfinite(value).all()
+    return value.astype(np.int64) if value.dtype.kind == "b" or floats and (value % 1 == 0).all() else value
+
+# %% ../../nbs/doctor/01_checkup.ipynb #00795271
+_IGNORED = -100    # ignore_index of torch's losses, by default
+
+
+def _without_ignored(inputs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    "The inputs without rows whose label is ignored, and a note if there were any."
+    import numpy as np
+    labels = inputs.get("labels")
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or not (ignored := labels == _IGNORED).any():
+        return inputs, []
+    rows = np.flatnonzero(~ignored)
+    kept = {name: _taken(value, rows, INPUTS[name].axis) for name, value in inputs.items()
+            if INPUTS.get(name, Input("", "", "")).group == "samples" and hasattr(value, "shape")}
+    note = f"{int(ignored.sum()):,} rows with label {_IGNORED}, which losses ignore, were left out."
+    return inputs | kept | {"neighbors": None, "reported": None}, [note]
+
+
+def _taken(array, rows, axis: int):
+    "These rows of an array; of one in a file only they are read."
+    return array[(slice(None),) * (axis % len(array.shape)) + (rows,)] if axis else array[rows]
 
 # %% ../../nbs/doctor/01_checkup.ipynb #cd3a97eb
 def _rows(name: str, array) -> int | None:
@@ -161,7 +215,7 @@ def _disagreement(group: str, given: Mapping[str, int]) -> str:
     return (f"{said}; expected as many in all: {group} have one row each (give what belongs to other {group} "
             "in a call of its own)")
 
-# %% ../../nbs/doctor/01_checkup.ipynb #90eb5854
+# %% ../../nbs/doctor/01_checkup.ipynb #2f0b256b
 def _drawn(inputs: dict[str, Any], memory: int, seed: int) -> tuple[dict[str, Any], list[str]]:
     "The inputs with at most `memory` bytes of each group's rows, and what was left out, in words."
     import numpy as np
@@ -183,38 +237,77 @@ def _drawn(inputs: dict[str, Any], memory: int, seed: int) -> tuple[dict[str, An
 def _speaks_of(name: str, group: str) -> bool:
     "Whether an input that cannot be drawn says something about all rows of the group."
     one = INPUTS.get(name)
-    return group == "samples" and one is not None and not one.drawn and (name == "reported" or one.group == group)
+    if group != "samples" or one is None or one.drawn: return False
+    return name == "reported" or one.group == group
 
 
-def _taken(array, rows, axis: int):
-    "These rows of an array; of one in a file only they are read."
-    return array[(slice(None),) * (axis % len(array.shape)) + (rows,)] if axis else array[rows]
+def _too_large(inputs: Mapping[str, Any], memory: int) -> list[str]:
+    "A sentence for every input that is over `memory` and of which no rows can be drawn."
+    def size(value):
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        return sum(int(getattr(part, "nbytes", 0)) for part in parts) / 2**30
+    return [f"{name} takes {size(value):.3g} GiB, more than memory ({memory / 2**30:.3g} GiB), and no rows of it "
+            "can be drawn; raise memory, or give less of it" for name, value in inputs.items()
+            if size(value) * 2**30 > memory and not _drawable(name, value)]
 
-# %% ../../nbs/doctor/01_checkup.ipynb #2f0b256b
-adviser = Adviser("doctor", {"NUM01": Advice(
-    "Numbers are NaN or infinite: a step was too long, a logarithm or division met zero, or half precision "
-    "overflowed.",
-    "Find the first step with one (losses tell; torch.autograd.set_detect_anomaly names the operation), then "
-    "lower the rate there, clip gradients, or compute it in single precision.")})
+
+def _drawable(name: str, value) -> bool:
+    "Whether rows of an input can be drawn."
+    one = INPUTS.get(name)
+    return one is not None and bool(one.group) and one.drawn and hasattr(value, "shape")
+
+# %% ../../nbs/doctor/01_checkup.ipynb #2bf0bba4
+adviser = Adviser("doctor", {
+    "NUM01": Advice(
+        "Numbers are NaN or infinite: a step was too long, a logarithm or division met zero, or half "
+        "precision overflowed.",
+        "Find the first step with one (losses tell; torch.autograd.set_detect_anomaly names the operation), "
+        "then lower the rate there, clip gradients, or compute it in single precision."),
+    "NUM01 data": Advice(
+        "The data have missing or infinite values, which reach everything that is computed from them.",
+        "Fill them or leave their rows out, in training and after, by one rule that is stored with the "
+        "model."),
+    "NUM01 masked": Advice(
+        "Classes are masked with -inf, which is no fault, but the doctor's checks cannot read it.",
+        "Give logits in which masked classes have a large negative number, e.g. -1e4.")})
 
 _MAY_BE_INFINITE = {"log_prob", "importance"}   # -inf there means: impossible, or never to be chosen
+_DATA = {"x", "train_x", "y", "pool"}           # are given to a model, not made by it
 
 
 def _not_numbers(values) -> tuple[int, int] | None:
     "How many numbers of an array are none, and the first row that has one; None if all are."
     import numpy as np
-    if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or not values.size: return None
+    if not _read_as_numbers(values): return None
     if np.isfinite(values.min()) and np.isfinite(values.max()): return None
     bad = ~np.isfinite(values)
     return int(bad.sum()), int(bad.reshape(len(bad), -1).any(1).argmax()) if values.ndim else 0
 
 
+def _read_as_numbers(values) -> bool:
+    "Whether it is an array that could hold NaN."
+    return getattr(getattr(values, "dtype", None), "kind", "") == "f" and values.size > 0
+
+
+def _case(inputs, found) -> str:
+    "Whether what is wrong lies in the data, in a mask, or in what was computed."
+    import numpy as np
+    if set(found) <= _DATA: return "data"
+    masked = all(name in ("logits", "margin_logits") and not np.isnan(inputs[name]).any()
+                 and inputs[name].max() < np.inf for name in found)
+    return "masked" if masked else ""
+
+
 def not_finite(**inputs) -> Finding:
     "Whether arrays hold numbers that are NaN or infinite."
-    found = {name: bad for name, values in inputs.items() if (bad := _not_numbers(values))}
-    total, count = sum(as_array(values).size for values in inputs.values()), sum(n for n, _ in found.values())
+    read = {name: values for name, values in inputs.items() if _read_as_numbers(values)}
+    if not read: return adviser.lacks("NUM01", "no array of floating numbers was given")
+    found = {name: bad for name, values in read.items() if (bad := _not_numbers(values))}
+    case = _case(read, found) if found else ""
     said = ", ".join(f"{name} has {n:,}, the first in row {row}" for name, (n, row) in found.items())
-    return adviser.found("NUM01", "fail" if found else "ok", statistic=count, threshold=0, evidence={
+    total, count = sum(values.size for values in read.values()), sum(n for n, _ in found.values())
+    status = "ok" if not found else "warn" if case == "masked" else "fail"
+    return adviser.found("NUM01", status, case, statistic=count, threshold=0, evidence={
         "why": f"of {total:,} numbers are NaN or infinite" + (f": {said}" if said else ""),
         "first_row": {name: row for name, (_, row) in found.items()}})
 
@@ -224,7 +317,7 @@ not_finite.__signature__ = inspect.Signature(
     [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in _NUMBERS])
 check("NUM01", "doctor")(not_finite)
 
-# %% ../../nbs/doctor/01_checkup.ipynb #00795271
+# %% ../../nbs/doctor/01_checkup.ipynb #a9eca0c8
 def _concerns(one: Check, given: set[str]) -> bool:
     "Whether a check has anything to look at, or lacks something beside what it could look at."
     reasons = {name for name in set(one.takes) & given if name not in INPUTS or not INPUTS[name].companion}
@@ -236,7 +329,9 @@ def _chosen(only) -> list[Check]:
     "The checks of these codes and families, all of them unless told."
     found = load_checks()
     if only is None: return list(found.values())
-    wanted = [only] if isinstance(only, str) else list(only)
+    wanted = [only] if isinstance(only, str) else list(only) if isinstance(only, Iterable) else []
+    if not wanted or not all(isinstance(one, str) for one in wanted):
+        raise ValueError(f"only is {only!r}; expected codes or families, or None for all checks")
     known = {*found, *(one.family for one in found.values())}
     if unknown := sorted(set(wanted) - known): raise ValueError(
         f"only names {', '.join(unknown)}; expected codes or families, of {', '.join(sorted(known))}")
@@ -249,7 +344,14 @@ def _unknown(inputs: Iterable[str], known: set[str]) -> list[str]:
     return [f"nothing takes {name!r}" + (f"; did you mean {' or '.join(map(repr, like))}?" if like else "")
             for name, like in near.items()]
 
-# %% ../../nbs/doctor/01_checkup.ipynb #2bf0bba4
+# %% ../../nbs/doctor/01_checkup.ipynb #93d3ef09
+def _positive(value, name: str, least: int = 1) -> int:
+    "`value` as a whole number; else raises a `ValueError` that names it."
+    from numbers import Integral
+    if isinstance(value, Integral) and not isinstance(value, bool) and value >= least: return int(value)
+    raise ValueError(f"{name} is {value!r}; expected a whole number, {least} or more")
+
+# %% ../../nbs/doctor/01_checkup.ipynb #238086be
 class InputError(ValueError):
     "Some inputs are malformed; `diagnosis` holds what could be found all the same."
     def __init__(self, problems: Sequence[str], diagnosis: Diagnosis = Diagnosis()):
@@ -265,37 +367,65 @@ def examine(
     **inputs,                                # by the names of `INPUTS`: numpy, torch, pandas or lists
 ) -> Diagnosis:
     "What all checks find whose inputs are there, worst first; an `InputError` where inputs are malformed."
-    chosen = _chosen(only)
+    chosen, memory, seed = _chosen(only), _positive(memory, "memory"), _positive(seed, "seed", 0)
     given = {name: value for name, value in inputs.items() if value is not None}
-    if problems := _unknown(given, {*INPUTS, *(name for one in checks().values() for name in one.takes)}):
+    if problems := _unknown(given, known_inputs()):
         raise TypeError("; ".join(problems) + "\nmlfixes.doctor.INPUTS lists all names")
     if not given: raise TypeError("nothing was given; expected arrays by name, e.g. logits=, labels= "
                                   "(mlfixes.doctor.INPUTS lists all names)")
-    given = {name: _read(name, value) for name, value in _named_columns(given).items()}
-    if problems := _disagreeing(given): raise InputError(problems)
-    given, notes = _drawn(given, memory, seed)
+    given, notes = _prepared(given, memory, seed)
     given = {name: value for name, value in given.items() if value is not None}
     return _all_findings(chosen, given, notes, seed)
 
 
+def known_inputs() -> set[str]:
+    "Names that some check takes."
+    return {*INPUTS, *(name for one in load_checks().values() for name in one.takes)} - {"seed"}
+
+
+def _prepared(given: dict[str, Any], memory: int, seed: int) -> tuple[dict[str, Any], list[str]]:
+    "The inputs as checks get them, and what was left out, in words; an `InputError` for what is malformed."
+    problems, arrays = [], {}
+    for name, value in _named_columns(given).items():
+        if said := _unsound(name, value): problems.append(said)
+        else:
+            try: arrays[name] = _as_classes(name, _read(name, value))
+            except (ValueError, TypeError) as error:
+                problems.append(f"{name} cannot be read as an array: {error}")
+    problems += [said for name, value in arrays.items() if (said := _unsound(name, value))]
+    problems += _disagreeing(arrays) + _too_large(arrays, memory)
+    if problems: raise InputError(problems)
+    kept, ignored = _without_ignored(arrays)
+    kept, notes = _drawn({name: value for name, value in kept.items() if value is not None}, memory, seed)
+    return kept, ignored + notes
+
+
 def _all_findings(chosen: Sequence[Check], given: dict[str, Any], notes: list[str], seed: int) -> Diagnosis:
-    "The diagnosis by these checks; NUM01 first, since no other check reads an array with NaN."
-    found, problems = [], {}
+    "The diagnosis by these checks; NUM01 comes with any choice of checks where it finds something."
     broken = {name for name in given if name in _NUMBERS and _not_numbers(given[name])}
+    if broken and all(one.code != "NUM01" for one in chosen): chosen = [checks()["NUM01"], *chosen]
+    found, problems, first = [], {}, None
     for one in chosen:
         if not _concerns(one, set(given)): continue
-        if one.code != "NUM01" and (no := sorted(broken & set(one.takes))):
-            found.append(_unread(one, no)); continue
-        try: found.append(one(**given, seed=seed))
-        except ValueError as error: problems.setdefault(str(error), []).append(one.code)
-        except Exception as error: error.add_note(f"in check {one.code} of {one.family!r}"); raise
+        no = sorted(broken & set(one.takes)) if one.code != "NUM01" else []
+        try: found.append(_unread(one, no, one(**{**given, **dict.fromkeys(no), "seed": seed})))
+        except Exception as error:
+            first = first or error
+            problems.setdefault(_problem_of(error), []).append(one.code)
     diagnosis = Diagnosis(tuple(found), tuple(notes))
     if not problems: return diagnosis
-    raise InputError([f"{said} ({', '.join(codes)})" for said, codes in problems.items()], diagnosis)
+    said = [f"{problem} ({', '.join(codes)})" for problem, codes in problems.items()]
+    raise InputError(said, diagnosis) from first
 
 
-def _unread(one: Check, names: Sequence[str]) -> Finding:
-    "The finding of a check whose arrays hold NaN."
+def _problem_of(error: Exception) -> str:
+    "What a check says is malformed; of an error that it did not foresee, its kind as well."
+    return str(error) if isinstance(error, ValueError) else f"stopped with {type(error).__name__}: {error}"
+
+
+def _unread(one: Check, names: Sequence[str], finding: Finding) -> Finding:
+    "The finding; where it could not be made for want of arrays that hold NaN, one that says so."
+    if not names or finding.status != "not_applicable": return finding
     return not_applicable(one.code, one.family, f"{', '.join(names)} holds NaN or infinity, see NUM01")
 
 

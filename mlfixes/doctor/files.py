@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
-from .checkup import INPUTS
+from .checkup import INPUTS, known_inputs
 
 if TYPE_CHECKING: import numpy, pandas
 
@@ -27,10 +27,13 @@ class Rows:
         self.shape, self.dtype, self._take = tuple(shape), dtype, take
 
     @property
-    def ndim(self) -> int: return len(self.shape)
+    def ndim(self) -> int:
+        "Number of axes."
+        return len(self.shape)
 
     @property
     def nbytes(self) -> int:
+        "Bytes of all rows."
         from math import prod
         return prod(self.shape) * self.dtype.itemsize
 
@@ -38,10 +41,16 @@ class Rows:
 
     def __getitem__(self, rows):
         "These rows, read from the file; of another axis than the first, after reading all."
-        return self._take(rows) if not isinstance(rows, tuple) else self._take(None)[rows]
+        return self._read(rows) if not isinstance(rows, tuple) else self._read(None)[rows]
 
     def __array__(self, dtype=None, copy=None):
-        return self._take(None) if dtype is None else self._take(None).astype(dtype)
+        return self._read(None) if dtype is None else self._read(None).astype(dtype)
+
+    def _read(self, rows):
+        try: return self._take(rows)
+        except ValueError: raise
+        except Exception as error:    # a damaged file may stop its reader in any way
+            raise ValueError(f"rows cannot be read: {type(error).__name__}: {error}") from error
 
 # %% ../../nbs/doctor/03_files.ipynb #76d69155
 _BLOCK = 2**24   # bytes that are unpacked at a time
@@ -68,6 +77,7 @@ def _header(file, what: str) -> tuple[tuple[int, ...], bool, numpy.dtype]:
     major, _ = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(file)
+    if any(length < 0 for length in shape): raise ValueError(f"{what} says that it has the shape {shape}")
     if not dtype.hasobject: return shape, fortran, dtype
     raise ValueError(f"{what} holds pickled objects; they could run code and are never opened. "
                      "Save numbers, or text of fixed width")
@@ -90,7 +100,10 @@ def _unpacked(path: Path, name: str, shape, dtype, rows) -> numpy.ndarray:
     with ZipFile(path) as archive, archive.open(name) as file:
         _header(file, name)
         for first in range(0, shape[0], step):
-            block = np.frombuffer(file.read(min(step, shape[0] - first) * row), dtype).reshape(-1, *shape[1:])
+            raw = file.read(min(step, shape[0] - first) * row)
+            if len(raw) < min(step, shape[0] - first) * row: raise ValueError(
+                f"{path} is cut short: {name.removesuffix('.npy')!r} ends in row {first + len(raw) // row} of {shape[0]}")
+            block = np.frombuffer(raw, dtype).reshape(-1, *shape[1:])
             low, high = np.searchsorted(wanted, [first, first + len(block)])
             found[low:high] = block[wanted[low:high] - first]
     return found
@@ -132,17 +145,33 @@ def _sliced(path: Path, name: str, rows) -> numpy.ndarray:
     with safe_open(path, "pt") as file:
         tensor = file.get_slice(name)
         if rows is None: return as_array(tensor[:])
-        return np.concatenate([as_array(tensor[int(row):int(row) + 1]) for row in rows])
+        n = tensor.get_shape()[0]
+        step = max(1, _BLOCK // max(1, as_array(tensor[:1]).nbytes))
+        def of_block(first):
+            "The wanted rows among `step` of them."
+            low, high = np.searchsorted(rows, [first, first + step])
+            return as_array(tensor[first:min(first + step, n)])[rows[low:high] - first] if high > low else None
+        blocks = (of_block(first) for first in range(0, n, step))
+        return np.concatenate([block for block in blocks if block is not None])
 
-# %% ../../nbs/doctor/03_files.ipynb #78d4edef
+# %% ../../nbs/doctor/03_files.ipynb #f69ad0ab
 def _of_table(path: Path) -> dict[str, Any]:
-    "The inputs of a table; the table itself as `x` where no column is named as an input."
+    "The columns of a table by input; the table itself as `x` where no column is named as an input."
     table = _parquet(path) if path.suffix == ".parquet" else _csv(path)
     parts: dict[str, list[str]] = {}
     for column in table.columns: parts.setdefault(str(column).partition(".")[0], []).append(column)
-    named = {name: columns for name, columns in parts.items() if name in INPUTS}
-    if not named: return {"x": table.select_dtypes("number")}
-    return {name: _joined(table[columns]) for name, columns in named.items()}
+    if not set(parts) & set(INPUTS): return _of_features(table, path)
+    named = {"names": [str(c).partition(".")[2] for c in parts["x"]]} if "x" in parts else {}
+    return named | {name: _joined(table[columns]) for name, columns in parts.items()}
+
+
+def _of_features(table: pandas.DataFrame, path: Path) -> dict[str, Any]:
+    "The columns of numbers as `x`; others by their own names, so that it is said that they are left aside."
+    numbers = table.select_dtypes("number")
+    if not numbers.shape[1]: raise ValueError(
+        f"{path} has no column of numbers among {', '.join(map(str, table.columns[:9]))}; expected commas between "
+        "columns, and numbers in them")
+    return {"x": numbers} | {str(name): table[name].to_numpy() for name in table.columns if name not in numbers}
 
 
 def _joined(columns: pandas.DataFrame) -> numpy.ndarray:
@@ -155,10 +184,17 @@ def _joined(columns: pandas.DataFrame) -> numpy.ndarray:
 
 
 def _csv(path: Path) -> pandas.DataFrame:
+    "A table of comma-separated values, of at most a gigabyte."
     import pandas as pd
+    if path.stat().st_size > _TEXT: raise ValueError(
+        f"{path} has {path.stat().st_size / 2**30:.3g} GiB of text, which has to be read whole; "
+        "save numbers as .npz, .safetensors or .parquet")
     try: return pd.read_csv(path)
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path} is not a table of comma-separated values: {error}") from error
+
+
+_TEXT = 2**30   # bytes of text that are read
 
 
 def _parquet(path: Path, most: int = 2**29) -> pandas.DataFrame:
@@ -176,7 +212,7 @@ def _parquet(path: Path, most: int = 2**29) -> pandas.DataFrame:
     parts = (file.read_row_group(i).to_pandas().iloc[i % every::every] for i in range(file.num_row_groups))
     return pd.concat(parts, ignore_index=True)
 
-# %% ../../nbs/doctor/03_files.ipynb #f69ad0ab
+# %% ../../nbs/doctor/03_files.ipynb #78d4edef
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".joblib", ".dill"}
 
 
@@ -190,7 +226,7 @@ def _of_npy(path: Path) -> dict[str, Any]:
 
 
 def _of_json(path: Path) -> dict[str, Any]:
-    try: found = json.loads(path.read_text(encoding="utf-8"))
+    try: found = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error: raise ValueError(f"{path} is no JSON: {error}") from None
     if path.stem in INPUTS: return {path.stem: found}
     if isinstance(found, Mapping): return dict(found)
@@ -203,12 +239,17 @@ _READERS = {".npz": _of_npz, ".npy": _of_npy, ".safetensors": _of_safetensors, "
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    "Everything in a file, by name; a `ValueError` for a pickle and for what is no file of a run."
-    if path.suffix in _READERS: return _READERS[path.suffix](path)
-    if path.suffix in _PICKLES: raise ValueError(
+    "Everything in a file, by name; a `ValueError` for a pickle and for what cannot be read."
+    suffix = path.suffix.lower()
+    if suffix in _PICKLES: raise ValueError(
         f"{path} is a pickle, which can run code when it is opened, and is refused; "
         "save arrays with numpy.savez or safetensors")
-    raise ValueError(f"{path} is none of {', '.join(_READERS)}, nor a folder of such files")
+    if suffix not in _READERS or not path.is_file():
+        raise ValueError(f"{path} is none of {', '.join(_READERS)}, nor a folder of such files")
+    try: return _READERS[suffix](path)
+    except Exception as error:    # a damaged file may stop its reader in any way
+        if str(path) in str(error): raise
+        raise ValueError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +260,8 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
         plain = value[()] if isinstance(value, np.ndarray) and not value.ndim else value
         plain = plain.item() if isinstance(plain, np.generic) else plain
         head, _, key = name.partition(".")
-        if key and head in INPUTS: found.setdefault(head, {})[int(key) if key.isdigit() else key] = plain
+        if key and head in INPUTS and isinstance(found.get(head, {}), dict):
+            found.setdefault(head, {})[int(key) if key.isdigit() else key] = plain
         else: found[name] = plain
     return found
 
@@ -230,22 +272,28 @@ def read_run(
     "Inputs of `examine`, and what was left aside, in words; a `ValueError` where nothing is of use."
     path = Path(path)
     if not path.exists(): raise ValueError(f"{path} is not there; expected a file or folder that a run left")
+    flat, aside = _of_folder(path) if path.is_dir() else (_read_file(path), [])
+    known = known_inputs()
+    found = {name: value for name, value in _nested(flat).items() if value is not None}
+    inputs = {name: value for name, value in found.items() if name in known}
+    if unknown := sorted(set(found) - set(inputs)):
+        aside = [f"Left aside, since no check takes it: {', '.join(unknown)}.", *aside]
+    if inputs: return inputs, aside
+    raise ValueError(f"{path} holds {', '.join(unknown) or 'nothing'}; expected arrays named as inputs: "
+                     f"{', '.join(list(INPUTS)[:12])} ... (mlfixes doctor --inputs lists all). {' '.join(aside)}".rstrip())
+
+
+def _of_folder(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    "Everything in the files of a folder, and which of them were left aside and why."
+    flat, aside = {}, []
     known = {*_READERS, *_PICKLES}
-    files = sorted(p for p in path.iterdir() if p.suffix in known) if path.is_dir() else [path]
-    flat: dict[str, Any] = {}
-    for file in files: flat |= _once(flat, _read_file(file), file)
-    found = _nested(flat)
-    inputs = {name: value for name, value in found.items() if _taken(name)}
-    aside = sorted(set(found) - set(inputs))
-    if inputs: return inputs, [f"Left aside, since no check takes it: {', '.join(aside)}."] if aside else []
-    raise ValueError(f"{path} holds {', '.join(aside) or 'nothing'}; expected arrays named as inputs: "
-                     f"{', '.join(list(INPUTS)[:12])} ... (mlfixes doctor --inputs lists all)")
-
-
-def _taken(name: str) -> bool:
-    "Whether a check takes an input of this name."
-    from mlfixes.doctor.findings import load_checks
-    return name in INPUTS or any(name in one.takes for one in load_checks().values())
+    for file in sorted(one for one in folder.iterdir() if one.is_file() and one.suffix.lower() in known):
+        try: flat |= _once(flat, _read_file(file), file)
+        except ValueError as error:
+            an_input = file.stem in INPUTS and INPUTS[file.stem].shape
+            if an_input or "which another file" in str(error): raise
+            aside.append(f"Left aside: {error}.")
+    return flat, aside
 
 
 def _once(before: Iterable[str], found: dict[str, Any], file: Path) -> dict[str, Any]:

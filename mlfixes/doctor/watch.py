@@ -10,8 +10,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .checkup import INPUTS, InputError, _chosen, _unknown, examine
-from .findings import Diagnosis, Finding, as_array, load_checks
+from .checkup import INPUTS, InputError, _chosen, _positive, _unknown, examine, known_inputs
+from .findings import Diagnosis, Finding, as_array
 
 if TYPE_CHECKING: import numpy
 
@@ -30,7 +30,9 @@ class Series:
 
     def add(self, value):
         "Takes a number, or a tensor of one."
-        self._waiting.append(value.detach().clone() if hasattr(value, "detach") else float(value))
+        if hasattr(value, "numel") and (value.numel() != 1 or value.is_meta):
+            raise ValueError(f"a number of a step has shape {list(value.shape)}; expected one number, e.g. loss.mean()")
+        self._waiting.append(value.detach().reshape(()).clone() if hasattr(value, "detach") else float(value))
         if len(self._waiting) >= self.lag: self.read()
 
     def read(self) -> list[float]:
@@ -70,6 +72,12 @@ def _rows(values, axis: int, some: slice):
     return as_array(values)[cut].copy()
 
 # %% ../../nbs/doctor/04_watch.ipynb #43cc649f
+def _widths(arrays: Mapping[str, Any], names: Iterable[str]) -> dict[str, tuple]:
+    "Shapes without the axis of the rows, which may differ where batches are padded."
+    return {name: tuple(length for axis, length in enumerate(arrays[name].shape) if axis != ROWS[name] % arrays[name].ndim)
+            for name in names}
+
+
 class Window:
     "The newest rows of arrays that belong together, in bounded memory."
 
@@ -116,6 +124,7 @@ class Window:
         if not late: return None, {}
         names = max((arrays.keys() for _, arrays in reversed(late)), key=len)
         full = [(step, arrays) for step, arrays in late if arrays.keys() >= names]
+        full = [(step, arrays) for step, arrays in full if _widths(arrays, names) == _widths(full[-1][1], names)]
         return full[0][0], {name: np.concatenate([as_array(arrays[name]) for _, arrays in full], ROWS[name])
                             for name in names}
 
@@ -239,16 +248,9 @@ def _holds(value) -> bool:
 _AT_ONCE = ("NUM01",)   # a loss that is no number is no bad luck
 
 
-def _positive(value, name: str) -> int:
-    "`value` if it is a whole number above 0; else raises a `ValueError` that names it."
-    if isinstance(value, int) and value > 0: return value
-    raise ValueError(f"{name} is {value!r}; expected a whole number of steps, 1 or more")
-
-
 def _names() -> set[str]:
     "All that can be shown: what checks take, and the numbers of a step."
-    taken = (name for one in load_checks().values() for name in one.takes)
-    return {*INPUTS, *_SERIES, "validation_loss", *taken}
+    return known_inputs() | {*_SERIES, "validation_loss"}
 
 
 def _flat(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,6 +269,11 @@ def _plain_array(value) -> numpy.ndarray | None:
     return array if array.dtype.kind in "fiubU" else None
 
 
+def _as_it_is(name: str, value):
+    "The value; of weights before training a copy, since the run changes them."
+    return value.detach().clone() if name == "head_before" and hasattr(value, "detach") else value
+
+
 class Watch:
     "Collects what a training run shows and tells failures that last."
 
@@ -276,26 +283,28 @@ class Watch:
         first: int = 128,                    # step of the first look, when a healthy run has begun to learn
         every: int | None = None,            # steps between looks; None: each at twice the step of the last
         only: Collection[str] | None = None, # codes or families whose checks run; all that apply unless told
-        on_finding: Callable[[int, Finding], Any] = log_finding, # given step and finding; may raise
+        on_finding: Callable[[int, Finding], Any] | None = log_finding, # given step and finding; may raise
         stop: bool = False,                  # raise `Stopped` when a failure has lasted
         seed: int = 0,                       # of what the checks draw
         **constant,                          # what is known from the start, by the names of `examine`
     ):
-        self.only, self.on_finding, self.stop, self.seed = only, on_finding, stop, seed
-        self.first, self.every = _positive(first, "first"), every and _positive(every, "every")
-        self.constant, self.seen, self.persistence = constant, Seen(memory, rows), Persistence()
+        self.only, self.on_finding, self.stop, self.seed = only, on_finding, stop, _positive(seed, "seed", 0)
+        self.first, self.every = _positive(first, "first"), None if every is None else _positive(every, "every")
+        self.seen = Seen(_positive(memory, "memory"), _positive(rows, "rows"))
+        self.constant = {name: _as_it_is(name, value) for name, value in constant.items()}
+        self.persistence = Persistence()
         self.step, self.clock, self.seconds = 0, 0, 0.   # as the run counts, steps seen, and time spent here
         self.diagnosis, self.history = Diagnosis(), []   # of the last look; (step, finding) that were told
         self._regular, self._again, self._last = self.every or self.first, math.inf, 0   # looks, by the clock
         self._known, self._said, self._diverged = _names(), set(), False
-        if problems := _unknown(constant, self._known): raise TypeError("; ".join(problems))
+        if problems := _unknown(constant, known_inputs()): raise TypeError("; ".join(problems))
         _chosen(only)    # refuses codes that do not exist now, not at the first look
 
     def __call__(self, *, step: int | None = None, **given):
         "Takes what one step shows, and looks if it is time; without `step` every call is one more."
         begun = time.perf_counter()
         if step is None or step != self.step or not self.clock: self.clock += 1
-        self.step = self.step + 1 if step is None else step
+        self.step = self.step + 1 if step is None else _positive(step, "step", 0)
         try:
             self._take(given)
             if self._due(): self._scheduled()
@@ -341,14 +350,25 @@ class Watch:
 
     def _look(self, after: int) -> int:
         "Looks at rows of later steps than `after` and tells what has lasted; the step that they come after."
-        first, inputs = self.seen.inputs(after)
+        try: first, inputs = self.seen.inputs(after)
+        except Exception as error:
+            self._say(f"{type(error).__name__}: {error}")
+            return self.clock
         start = self.clock - 1 if first is None else first - 1
         self.diagnosis = self._examined(self.constant | inputs)
         told = self.persistence.update(self.clock, start, self.diagnosis, _AT_ONCE)
         self.history += [(self.step, one) for one in told]
-        for one in told: self.on_finding(self.step, one)
+        self._tell(told)
         if self.stop and any(one.status == "fail" for one in told): raise Stopped(self.step, self.diagnosis)
         return start
+
+    def _tell(self, told: Iterable[Finding]):
+        "Gives every finding to `on_finding`; then raises its first error, if there was one."
+        errors = []
+        for finding in told if self.on_finding else ():
+            try: self.on_finding(self.step, finding)
+            except Exception as error: errors.append(error)
+        if errors: raise errors[0]
 
     def _examined(self, inputs) -> Diagnosis:
         if not inputs: return Diagnosis()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..bench.task import stream
-from ..doctor.findings import (DRAWS, HALF, LEVEL, Advice, Adviser, Diagnosis, Finding, as_array,
+from ..doctor.findings import (DRAWS, HALF, LEVEL, SURE, Advice, Adviser, Diagnosis, Finding, as_array,
                                      as_numbers, check, critical, family_findings, p_value, status_of)
 
 # %% auto #0
@@ -218,8 +218,8 @@ def _dispersed(y, mean, std, tested) -> Finding:
     z, ps = (y - mean) / std, np.array([p for p, _ in tested])
     (m, p), z2 = z.shape, (z**2).mean(0)
     off = np.abs(np.log(np.maximum(z2, 1e-300)))
-    j, beyond = int(np.lexsort((-off, ps))[0]), ps <= LEVEL / p
-    fails = bool((beyond & (off > log(1 / HALF))).any())
+    j = int(np.lexsort((-off, ps))[0])
+    fails = bool(((ps <= SURE / p) & (off > log(1 / HALF))).any())
     limit = chdtri(m, LEVEL / p / 2) / m if z2[j] > 1 else _least(m, LEVEL / p / 2)
     chance = min(1., p * ps[j])
     status, how = status_of(chance, fails), _how(z[:, j])
@@ -312,7 +312,7 @@ def _covered(ranks, of: str, ps, inside, distance) -> Finding:
     look, j = np.unravel_index(ps.argmin(), ps.shape)
     outside = (1 - inside) / (1 - np.array(LEVELS)[:, None])   # in units of what was promised
     lost = (outside > 1 / HALF) | ((outside < HALF) & (np.array(LEVELS)[:, None] == LEVELS[0]))
-    fails = bool((lost & (ps[:2] <= level)).any())
+    fails = bool((lost & (ps[:2] <= SURE / ps.size)).any())
     if look == 2:
         value, limit, what = distance[j], kstwo.isf(level, m), "distance of the ranks from uniform ones"
     else:
@@ -520,8 +520,16 @@ def uneven_bars(
     if max(map(len, groups)) < 2: return adviser.lacks("UNC04", "all bars are equal: no groups to compare")
     if not z2.any(0).all():
         raise ValueError("every mean of a parameter equals the truth; were labels given as means?")
-    orders = draw.permuted(np.tile(np.arange(len(z2)), (DRAWS, 1)), axis=1)
-    return _uneven(z2, groups, _unequal(z2, groups, orders))
+    null = _shuffled(z2, groups, DRAWS, draw)
+    if p_value(float(_unequal(z2, groups)), null) > LEVEL: return _uneven(z2, groups, null)
+    more = min(_SHUFFLED * DRAWS // len(z2), round(1 / SURE) - 1) - DRAWS
+    return _uneven(z2, groups, np.append(null, _shuffled(z2, groups, more, draw)))
+
+
+def _shuffled(z2, groups, draws: int, generator) -> np.ndarray:
+    "`_unequal` of errors in random orders, [draws]."
+    orders = generator.permuted(np.tile(np.arange(len(z2)), (draws, 1)), axis=1)
+    return _unequal(z2, groups, orders)
 
 
 def _uneven(z2, groups, null) -> Finding:
@@ -531,7 +539,8 @@ def _uneven(z2, groups, null) -> Finding:
     means = [group @ column / group.sum(1) for column, group in zip(z2.T, groups)]
     left = [found / column.mean() for found, column in zip(means, z2.T)]    # what one factor leaves
     j = int(np.argmax([np.abs(np.log(np.maximum(one, 1e-300))).max() for one in left]))
-    fails = max(left[j].max(), 1 / max(left[j].min(), 1e-300)) > 1 / HALF
+    half = max(left[j].max(), 1 / max(left[j].min(), 1e-300)) > 1 / HALF
+    fails = half and p <= max(SURE, 1 / (len(null) + 1))
     one = float((z2.mean(0) - 1 - np.log(z2.mean(0))).sum())
     told = ", ".join(f"{mean ** .5:.2f}" for mean in means[j])
     why = (f"that factors by group would score beyond the {one:.3g} of one factor; errors of "
@@ -629,18 +638,26 @@ def frozen_noise(
 
 def _learned(same, fit) -> Finding:
     "The finding about rows of two epochs, [b] or None, and what the losses tell, or None."
-    rises = fit is not None and fit["p"] <= LEVEL
-    share = None if same is None else float(same.mean())
-    case = "unseen" if same is None else "stored" if same.any() else "overfit"
-    fails = rises and fit["lost"] > HALF and (share is None or share == 0 or share > HALF)
-    status = "fail" if fails else "warn" if rises or share else "ok"
+    share = 0. if same is None else float(same.mean())
     kept = "" if same is None else f"{same.sum()} of {len(same)} rows are the same in two epochs"
-    curve = ("validation was best too late, or not looked at, to see a rise" if fit is None else
-             f"behind epoch {fit['best']} validation lost {100 * fit['lost']:.0f} % of what it had won")
+    if fit is None: return _uncurved(share, kept)
+    rises = fit["p"] <= LEVEL and (share == 0 or share > HALF)
+    by_heart = share > HALF and fit["fallen"] > 0 and fit["lost"] > 1
+    fails = by_heart or (rises and fit["lost"] > HALF)
+    status = "fail" if fails else status_of(fit["p"], False)
+    case = "unseen" if same is None else "stored" if share else "overfit"
+    curve = f"behind epoch {fit['best']} validation lost {100 * fit['lost']:.0f} % of what it had won"
     why = "; ".join(part for part in (kept, curve) if part)
-    value = fit["lost"] if share is None and fit else share
-    return adviser.found("FIT01", status, case, statistic=value, threshold=HALF if share is None else 0.,
-                  p=None if fit is None else fit["p"], evidence={"why": why, **({} if fit is None else fit)})
+    return adviser.found("FIT01", status, case, statistic=fit["lost"], threshold=HALF, p=fit["p"],
+                         evidence={"why": why, "same": share, **fit})
+
+
+def _uncurved(share: float, kept: str) -> Finding:
+    "The finding about rows of two epochs where losses say nothing."
+    if share:
+        return adviser.lacks("FIT01", f"{kept}, as those of any fixed data set; whether they are learned "
+                             f"by heart takes losses of {_EPOCHS - 1} epochs behind the best one", _EPOCHS)
+    return adviser.found("FIT01", "ok", statistic=share, threshold=0., evidence={"why": kept, "same": share})
 
 # %% ../../nbs/lensing/10_checks.ipynb #a9506d15
 _ROWS, _COLUMNS = 1000, 1024   # a side, of which all pairs are correlated: a second of work

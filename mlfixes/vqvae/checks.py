@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..bench.task import stream
-from ..doctor.findings import (DRAWS, HALF, LEVEL, Advice, Adviser, Diagnosis, Finding, as_array,
+from ..doctor.findings import (DRAWS, HALF, LEVEL, SURE, Advice, Adviser, Diagnosis, Finding, as_array,
                                      as_numbers, check, critical, family_findings, p_value, status_of)
 
 # %% auto #0
@@ -83,7 +83,7 @@ adviser = Adviser("vqvae", {
 
 def _worst(found: list[Finding]) -> Finding: return Diagnosis(tuple(found)).findings[0]
 
-# %% ../../nbs/vqvae/11_checks.ipynb #5fe08f40
+# %% ../../nbs/vqvae/11_checks.ipynb #f60b5110
 _AT_ONCE = 2 ** 18   # numbers of a table that are copied at a time
 
 
@@ -105,7 +105,8 @@ def _books(codes, sizes, prefix: str = "") -> tuple[np.ndarray, np.ndarray]:
     "Codes [n, S] and sizes [S]; a `ValueError` where a code is in no book."
     from mlfixes.vqvae.quantize import _in_range
     codes, sizes = as_array(codes), np.atleast_1d(as_array(sizes))
-    codes = codes[:, None] if codes.ndim == 1 else codes
+    grid = codes.ndim > 2 and sizes.size == 1
+    codes = codes.reshape(-1, 1) if codes.ndim == 1 or grid else codes
     if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or not sizes.size or sizes.min() < 1: raise ValueError(
         f"{prefix}codebook_sizes has shape {list(sizes.shape)} and holds {sizes.dtype}; "
         "expected whole numbers [S], 1 or more")
@@ -113,6 +114,12 @@ def _books(codes, sizes, prefix: str = "") -> tuple[np.ndarray, np.ndarray]:
     except ValueError as error: raise ValueError(f"{prefix}{error}") from None
     if not len(codes): raise ValueError(f"{prefix}codes has no rows; expected one at least")
     return codes.astype(np.int64, copy=False), sizes.astype(np.int64)
+
+
+def _grid(codes) -> str:
+    "What is to be said of codes with more than two axes."
+    shape = list(as_array(codes).shape)
+    return f"; codes {shape} of one book are read as {np.prod(shape)} rows" if len(shape) > 2 else ""
 
 
 def _counts(codes: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
@@ -152,13 +159,25 @@ def _some(rows: np.ndarray, most: int, generator) -> np.ndarray:
 
 def _categories(groups, d: int) -> dict[str, np.ndarray]:
     "Category -> positions, also from the category of each column, [d]."
-    from mlfixes.vqvae.grouping import check_groups
-    if isinstance(groups, Mapping): return check_groups({k: as_array(v) for k, v in groups.items()}, d)
+    if isinstance(groups, Mapping): return _disjoint(groups, d)
     labels = as_array(groups)
     if labels.shape != (d,): raise ValueError(
         f"groups has shape {list(labels.shape)}; expected name -> positions, "
         f"or a category for each of {d} columns")
     return {str(label): np.flatnonzero(labels == label) for label in dict.fromkeys(labels.tolist())}
+
+
+def _disjoint(groups: Mapping, d: int) -> dict[str, np.ndarray]:
+    "Category -> positions, one or more; a `ValueError` unless every column is in one category."
+    from mlfixes.vqvae.grouping import _duplicates, _positions
+    groups = {name: _positions(as_array(where), name) for name, where in groups.items()}
+    held = np.concatenate([*groups.values(), np.empty(0, np.int64)])
+    told = "; ".join([f"group {name!r} is empty" for name, where in groups.items() if not len(where)]
+                     + [f"column {j} is not there" for j in np.setdiff1d(held, np.arange(d))[:1]]
+                     + [f"column {j} is in no group" for j in np.setdiff1d(np.arange(d), held)[:1]])
+    if told := told or _duplicates(groups) or ("" if groups else "there are no groups"):
+        raise ValueError(f"{told}; expected each of {d} columns, 0 to {d - 1}, in one group")
+    return groups
 
 
 def _own(names, x, d: int) -> tuple[str, ...]:
@@ -201,7 +220,7 @@ def dead_codes(
     "Whether codes are dead, or next to it, that chance would let live."
     if (sizes := _sizes(codebook_sizes, codebook)) is None:
         return adviser.lacks("VQ01", "needs `codebook_sizes` or `codebook`, to know what could be used")
-    codes, sizes = _books(codes, sizes)
+    grid, (codes, sizes) = _grid(codes), _books(codes, sizes)
     if sizes.max() == 1: return adviser.lacks("VQ01", "every book has one code, which cannot be dead")
     n, needed = len(codes), _rows_needed(tuple(sizes.tolist()))
     if n < needed:
@@ -209,10 +228,10 @@ def dead_codes(
     draw, counts = stream(seed, "VQ01"), _counts(codes, sizes)
     null = np.array([_by_chance(n, int(K), draw) for K in sizes])    # [S, 2, DRAWS]
     values = np.array([[np.count_nonzero(count), _entropies(count)] for count in counts])
-    return _used(values, null, sizes, n)
+    return _used(values, null, sizes, n, grid)
 
 
-def _used(values: np.ndarray, null: np.ndarray, sizes: np.ndarray, n: int) -> Finding:
+def _used(values: np.ndarray, null: np.ndarray, sizes: np.ndarray, n: int, grid: str) -> Finding:
     "The finding about live codes and bits of every book, [S, 2], against the null, [S, 2, DRAWS], of n rows."
     mean, total, totals = null.mean(-1), values.sum(0), null.sum(0)
     ps = [p_value(-total[i], -totals[i]) for i in (0, 1)]
@@ -225,7 +244,7 @@ def _used(values: np.ndarray, null: np.ndarray, sizes: np.ndarray, n: int) -> Fi
     limit = -critical(-totals[i], LEVEL / 2) if seen else HALF * mean[:, i].sum()
     status = status_of(p, any(lost)) if seen or any(lost) else "ok"
     few = "" if seen else f"; {n} rows touch less than half of the codes, so that only losing half counts"
-    why = ("live codes", "bits in use")[i] + _use_said(values, mean, sizes, int(left.min(1).argmin())) + few
+    why = ("live codes", "bits in use")[i] + _use_said(values, mean, sizes, int(left.min(1).argmin())) + few + grid
     return adviser.found("VQ01", status, statistic=total[i], p=p, threshold=limit, evidence={
         "why": why, "live": values[:, 0], "dead": int(sizes.sum() - total[0]), "bits": values[:, 1],
         "expected_live": mean[:, 0], "perplexity": 2 ** values[:, 1], "expected_perplexity": 2 ** mean[:, 1]})
@@ -264,21 +283,22 @@ def shrunken_codebook(
     "Whether a larger share of codes in use hides that fewer are."
     if (sizes := _sizes(codebook_sizes, codebook)) is None:
         return adviser.lacks("VQ02", "needs `codebook_sizes` or `codebook`, to know what could be used")
-    (codes, sizes), (before, K) = _books(codes, sizes), _books(other_codes, other_codebook_sizes, "other_")
+    grid, (codes, sizes) = _grid(codes), _books(codes, sizes)
+    before, K = _books(other_codes, other_codebook_sizes, "other_")
     if len(codes) != len(before): return adviser.lacks(
         "VQ02", f"{len(codes)} and {len(before)} rows: more rows see more codes; take as many",
         max(len(codes), len(before)))
-    return _shrunk(*_alive(_counts(codes, sizes)), sizes.sum(), *_alive(_counts(before, K)), K.sum())
+    return _shrunk(*_alive(_counts(codes, sizes)), sizes.sum(), *_alive(_counts(before, K)), K.sum(), grid)
 
 
-def _shrunk(live: int, noise: float, of: int, was: int, other: float, of_other: int) -> Finding:
+def _shrunk(live: int, noise: float, of: int, was: int, other: float, of_other: int, grid: str) -> Finding:
     "The finding about live codes, the variance of their number, and all codes, of both runs."
     from scipy.stats import norm
     now, then = live / of, was / of_other
     p = max(_above(was - live, noise + other), _above(now - then, noise / of ** 2 + other / of_other ** 2))
     limit = was - float(norm.isf(LEVEL)) * (noise + other) ** .5
     why = (f"live codes of {of} ({100 * now:.1f} %), after {was} of {of_other} ({100 * then:.1f} %) in the "
-           "other run")
+           f"other run{grid}")
     return adviser.found("VQ02", status_of(p, live < HALF * was), statistic=live, threshold=limit, p=p,
                   evidence={"why": why, "share": now, "other_share": then, "other_live": was})
 
@@ -423,8 +443,9 @@ def _explained(M, moment, errors, spread, spread_hat, told: bool, generator) -> 
     return adviser.found("REC01", status, "lost" if lost else "units", statistic=r, p=p,
                          threshold=critical(null, LEVEL), evidence=told)
 
-# %% ../../nbs/vqvae/11_checks.ipynb #f60b5110
+# %% ../../nbs/vqvae/11_checks.ipynb #5fe08f40
 _LARGEST = 10_000   # rows of the null; more rows vary less, so that it errs on the safe side
+_FREE = 5           # degrees of freedom of the null: the fewest whose fourth moment is finite
 
 
 def _effective(variances: np.ndarray) -> np.ndarray:
@@ -432,33 +453,42 @@ def _effective(variances: np.ndarray) -> np.ndarray:
     return 2 ** _entropies(variances / variances.max(-1, keepdims=True))
 
 
-def _inside(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Mean and variance of z^2 of a Gaussian z with |z| < q."
-    from scipy.stats import norm
-    mass, edge = 1 - 2 * norm.sf(q), 2 * norm.pdf(q)
-    second = 1 - q * edge / mass
-    return second, 3 * second - q ** 3 * edge / mass - second ** 2
+@lru_cache(maxsize=1)
+def _quantiles() -> tuple[np.ndarray, np.ndarray]:
+    "log p, rising, and log t^2 of the Student t with P(|t| > t) = p: a table to read between the lines of."
+    from scipy.special import stdtrit
+    logs = np.linspace(-40, 0, 4001)[:-1]
+    return logs, 2 * np.log(-stdtrit(_FREE, np.exp(logs) / 2))
 
 
-def _gaussian_tails(n: int, d: int, generator) -> np.ndarray:
-    "Share of the sum of squares in the largest 1 % of n Gaussian rows, worst of d columns, [DRAWS]."
+def _inside(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Mean and variance of t^2 of a Student t whose t^2 is below that."
+    from scipy.special import betainc, beta
+    c, half = squares / (_FREE + squares), _FREE / 2      # t^2 / (free + t^2) is Beta(1/2, free/2)
+    def moment(k): return _FREE ** k * betainc(.5 + k, half - k, c) * beta(.5 + k, half - k) / beta(.5, half)
+    mass, first, second = (moment(k) for k in range(3))
+    return first / mass, second / mass - (first / mass) ** 2
+
+
+def _tails(n: int, d: int, generator) -> np.ndarray:
+    "Share of the sum of squares in the largest 1 % of n Student rows, worst of d columns, [DRAWS or more]."
     from mlfixes.vqvae.diagnose import WORST
-    n, worst = min(n, _LARGEST), np.zeros(DRAWS)
+    n = min(n, _LARGEST)
     m = ceil(WORST * n)
-    at_once = ceil(_AT_ONCE / m / DRAWS)
+    draws = max(DRAWS, min(round(1 / SURE) - 1, _AT_ONCE // (m * d)))
+    worst, at_once = np.zeros(draws), ceil(_AT_ONCE / m / draws)
     for width in np.diff([*range(0, d, at_once), d]):
-        worst = np.maximum(worst, _largest_shares(n, m, int(width), generator).max(1))
+        worst = np.maximum(worst, _largest_shares(n, m, (draws, int(width)), generator).max(1))
     return worst
 
 
-def _largest_shares(n: int, m: int, d: int, generator) -> np.ndarray:
-    "Share of the sum of squares in the largest m of n Gaussian rows, [DRAWS, d]."
-    from scipy.special import ndtri
-    arrivals = generator.exponential(size=(DRAWS, d, m)).cumsum(-1)
-    order = arrivals / (arrivals[..., -1:] + generator.gamma(n + 1 - m, size=(DRAWS, d, 1)))
-    largest = ndtri(order / 2) ** 2
-    mean, variance = _inside(np.sqrt(largest[..., -1]))
-    rest = (n - m) * mean + np.sqrt((n - m) * variance) * generator.normal(size=(DRAWS, d))
+def _largest_shares(n: int, m: int, shape: tuple[int, int], generator) -> np.ndarray:
+    "Share of the sum of squares in the largest m of n Student rows, of the shape."
+    arrivals = generator.exponential(size=(*shape, m)).cumsum(-1)
+    order = arrivals / (arrivals[..., -1:] + generator.gamma(n + 1 - m, size=(*shape, 1)))
+    largest = np.exp(np.interp(np.log(order), *_quantiles()))
+    mean, variance = _inside(largest[..., -1])
+    rest = (n - m) * mean + np.sqrt((n - m) * variance) * generator.normal(size=shape)
     return largest.sum(-1) / (largest.sum(-1) + rest)
 
 
@@ -493,7 +523,7 @@ def misscaled_columns(
     draw = stream(seed, "REC02")
     apart = _apart(variances, _effective(draw.chisquare(n - 1, (DRAWS, d))), names)
     if n < 1 / WORST: return apart    # too few rows to look at 1 % of them
-    return _worst([apart, _tailed(shares, _gaussian_tails(n, d, draw), names)])
+    return _worst([apart, _tailed(shares, _tails(n, d, draw), names)])
 
 
 def _apart(variances, null, names) -> Finding:
@@ -513,12 +543,12 @@ def _apart(variances, null, names) -> Finding:
 def _tailed(shares, null, names) -> Finding:
     "The finding about shares of variance in 1 % of the rows, [d]."
     at, limit = int(shares.argmax()), critical(null, LEVEL / 2)
-    p = min(1., 2 * p_value(shares[at], null))
+    p, sure = min(1., 2 * p_value(shares[at], null)), max(SURE, 2 / (1 + len(null)))
     beyond, half = int((shares > limit).sum()), int((shares > HALF).sum())
     why = (f"of the variance of {names[at]!r} is in 1 % of the rows; of {len(names)} columns {beyond} have "
-           f"more there than chance gives Gaussian ones, {half} more than half")
+           f"more there than chance gives Student ones of {_FREE} degrees, {half} more than half")
     told = {"why": why, "beyond_chance": beyond, "beyond_half": half}
-    return adviser.found("REC02", status_of(p, shares[at] > HALF), "tails", statistic=shares[at],
+    return adviser.found("REC02", status_of(p, shares[at] > HALF and p <= sure), "tails", statistic=shares[at],
                          threshold=limit, p=p, evidence=told)
 
 # %% ../../nbs/vqvae/11_checks.ipynb #3115dfc0
