@@ -317,7 +317,8 @@ def doctor(run: Annotated[Path | None, typer.Argument(
            checks: Annotated[bool, typer.Option("--checks", help="List what is looked for.")] = False):
     """Look for known failures in the arrays that a run left behind.
 
-    Exits with 0 where nothing is as bad as --fail-on, with 1 where something is, with 2 where the file cannot be used."""
+    Exits with 0 where nothing is as bad as --fail-on, with 1 where something is, with 2 where the file cannot be
+    used."""
     _one_of(form, FORMATS, "--format"); _one_of(fail_on, FAIL_ON, "--fail-on")
     if inputs or checks: return (_vocabulary if inputs else _registered)(form == "json")
     if run is None: raise ValueError("no file was named; expected one, or --inputs or --checks")

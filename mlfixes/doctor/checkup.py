@@ -246,8 +246,8 @@ def _too_large(inputs: Mapping[str, Any], memory: int) -> list[str]:
     def size(value):
         parts = value if isinstance(value, (list, tuple)) else [value]
         return sum(int(getattr(part, "nbytes", 0)) for part in parts) / 2**30
-    return [f"{name} takes {size(value):.3g} GiB, more than memory ({memory / 2**30:.3g} GiB), and no rows of it "
-            "can be drawn; raise memory, or give less of it" for name, value in inputs.items()
+    return [f"{name} takes {size(value):.3g} GiB, more than memory ({memory / 2**30:.3g} GiB), and no rows of "
+            "it can be drawn; raise memory, or give less of it" for name, value in inputs.items()
             if size(value) * 2**30 > memory and not _drawable(name, value)]
 
 

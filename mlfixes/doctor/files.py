@@ -102,7 +102,8 @@ def _unpacked(path: Path, name: str, shape, dtype, rows) -> numpy.ndarray:
         for first in range(0, shape[0], step):
             raw = file.read(min(step, shape[0] - first) * row)
             if len(raw) < min(step, shape[0] - first) * row: raise ValueError(
-                f"{path} is cut short: {name.removesuffix('.npy')!r} ends in row {first + len(raw) // row} of {shape[0]}")
+                f"{path} is cut short: {name.removesuffix('.npy')!r} ends in row {first + len(raw) // row} "
+                f"of {shape[0]}")
             block = np.frombuffer(raw, dtype).reshape(-1, *shape[1:])
             low, high = np.searchsorted(wanted, [first, first + len(block)])
             found[low:high] = block[wanted[low:high] - first]
@@ -150,7 +151,8 @@ def _sliced(path: Path, name: str, rows) -> numpy.ndarray:
         def of_block(first):
             "The wanted rows among `step` of them."
             low, high = np.searchsorted(rows, [first, first + step])
-            return as_array(tensor[first:min(first + step, n)])[rows[low:high] - first] if high > low else None
+            if high == low: return None
+            return as_array(tensor[first:min(first + step, n)])[rows[low:high] - first]
         blocks = (of_block(first) for first in range(0, n, step))
         return np.concatenate([block for block in blocks if block is not None])
 
@@ -169,9 +171,10 @@ def _of_features(table: pandas.DataFrame, path: Path) -> dict[str, Any]:
     "The columns of numbers as `x`; others by their own names, so that it is said that they are left aside."
     numbers = table.select_dtypes("number")
     if not numbers.shape[1]: raise ValueError(
-        f"{path} has no column of numbers among {', '.join(map(str, table.columns[:9]))}; expected commas between "
-        "columns, and numbers in them")
-    return {"x": numbers} | {str(name): table[name].to_numpy() for name in table.columns if name not in numbers}
+        f"{path} has no column of numbers among {', '.join(map(str, table.columns[:9]))}; expected commas "
+        "between columns, and numbers in them")
+    others = [name for name in table.columns if name not in numbers]
+    return {"x": numbers} | {str(name): table[name].to_numpy() for name in others}
 
 
 def _joined(columns: pandas.DataFrame) -> numpy.ndarray:
@@ -280,7 +283,8 @@ def read_run(
         aside = [f"Left aside, since no check takes it: {', '.join(unknown)}.", *aside]
     if inputs: return inputs, aside
     raise ValueError(f"{path} holds {', '.join(unknown) or 'nothing'}; expected arrays named as inputs: "
-                     f"{', '.join(list(INPUTS)[:12])} ... (mlfixes doctor --inputs lists all). {' '.join(aside)}".rstrip())
+                     f"{', '.join(list(INPUTS)[:12])} ... (mlfixes doctor --inputs lists all). "
+                     f"{' '.join(aside)}".rstrip())
 
 
 def _of_folder(folder: Path) -> tuple[dict[str, Any], list[str]]:

@@ -361,7 +361,7 @@ def critical(
 LEVEL = .01   # the share of healthy arrays that a check may call bad
 DRAWS = 199   # behind a simulated null; (DRAWS + 1) * LEVEL / 2 is whole: two signs share the level exactly
 HALF = .5     # of what was to be had: losing more than this fails
-SURE = LEVEL ** 2   # of a failure seen in few rows, where beyond chance is half lost: as if seen in two arrays
+SURE = LEVEL ** 2   # of a failure in few rows, where beyond chance is half lost: as if seen in two arrays
 
 
 def status_of(

@@ -84,7 +84,8 @@ def _calm(word: str, said: str, width: int, color: bool) -> list[str]:
 def _why_not(finding: Finding) -> str:
     "Why a check could not be made, and how much data would be enough, where it says so."
     needed = finding.evidence.get("needed")
-    return f"{finding.code}: {finding.evidence['why']}" + ("" if needed is None else f" ({needed:,} would do)")
+    enough = "" if needed is None else f" ({needed:,} would do)"
+    return f"{finding.code}: {finding.evidence['why']}{enough}"
 
 # %% ../../nbs/doctor/02_render.ipynb #7559819d
 def _cell(said: str) -> str:

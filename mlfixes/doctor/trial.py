@@ -48,7 +48,7 @@ class Tried:
         return (count / self.n if self.n else 0., *bound(count, self.n))
 
     def __str__(self) -> str:
-        said = ", ".join(f"{status.replace('_', ' ')} {self.statuses[status]}" for status in sorted(self.statuses))
+        said = ", ".join(f"{status.replace('_', ' ')} {count}" for status, count in sorted(self.statuses.items()))
         return f"{self.code}: {said or 'nothing tried'}"
 
 
@@ -84,4 +84,4 @@ def recorded_trial(
     path = place / f"{table}.csv"
     if path.is_file(): return pd.read_csv(path, keep_default_na=False)
     there = sorted(one.name.removesuffix(".csv") for one in place.iterdir()) if place.is_dir() else []
-    raise ValueError(f"no recorded table {table!r}; expected one of {', '.join(there) or 'none: nothing is recorded'}")
+    raise ValueError(f"no recorded table {table!r}; expected one of {', '.join(there) or 'none, as nothing is there'}")

@@ -31,7 +31,8 @@ class Series:
     def add(self, value):
         "Takes a number, or a tensor of one."
         if hasattr(value, "numel") and (value.numel() != 1 or value.is_meta):
-            raise ValueError(f"a number of a step has shape {list(value.shape)}; expected one number, e.g. loss.mean()")
+            raise ValueError(f"a number of a step has shape {list(value.shape)}; "
+                             "expected one number, e.g. loss.mean()")
         self._waiting.append(value.detach().reshape(()).clone() if hasattr(value, "detach") else float(value))
         if len(self._waiting) >= self.lag: self.read()
 
@@ -74,8 +75,8 @@ def _rows(values, axis: int, some: slice):
 # %% ../../nbs/doctor/04_watch.ipynb #43cc649f
 def _widths(arrays: Mapping[str, Any], names: Iterable[str]) -> dict[str, tuple]:
     "Shapes without the axis of the rows, which may differ where batches are padded."
-    return {name: tuple(length for axis, length in enumerate(arrays[name].shape) if axis != ROWS[name] % arrays[name].ndim)
-            for name in names}
+    def width(array, rows): return tuple(n for axis, n in enumerate(array.shape) if axis != rows % array.ndim)
+    return {name: width(arrays[name], ROWS[name]) for name in names}
 
 
 class Window:
@@ -124,7 +125,8 @@ class Window:
         if not late: return None, {}
         names = max((arrays.keys() for _, arrays in reversed(late)), key=len)
         full = [(step, arrays) for step, arrays in late if arrays.keys() >= names]
-        full = [(step, arrays) for step, arrays in full if _widths(arrays, names) == _widths(full[-1][1], names)]
+        newest = _widths(full[-1][1], names)
+        full = [(step, arrays) for step, arrays in full if _widths(arrays, names) == newest]
         return full[0][0], {name: np.concatenate([as_array(arrays[name]) for _, arrays in full], ROWS[name])
                             for name in names}
 
@@ -289,7 +291,8 @@ class Watch:
         **constant,                          # what is known from the start, by the names of `examine`
     ):
         self.only, self.on_finding, self.stop, self.seed = only, on_finding, stop, _positive(seed, "seed", 0)
-        self.first, self.every = _positive(first, "first"), None if every is None else _positive(every, "every")
+        self.first = _positive(first, "first")
+        self.every = None if every is None else _positive(every, "every")
         self.seen = Seen(_positive(memory, "memory"), _positive(rows, "rows"))
         self.constant = {name: _as_it_is(name, value) for name, value in constant.items()}
         self.persistence = Persistence()
