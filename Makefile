@@ -4,7 +4,7 @@ FAMILY ?= coreset
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup report reports test test-slow export readme lab record peers clean
+.PHONY: setup report reports test test-slow export readme lab record peers doctor-trial clean
 .DEFAULT_GOAL := report
 
 setup: $(READY)
@@ -49,6 +49,10 @@ peers: setup         ## measure again what the peers cost (half an hour)
 	$(BIN)/python tools/peers.py heads --record reports/recorded/peers/heads.csv
 	$(BIN)/python tools/peers.py quantize --record reports/recorded/peers/quantize.csv
 	$(BIN)/python tools/peers.py lensing --record reports/recorded/peers/lensing.csv
+
+doctor-trial: setup  ## try every check again on arrays that no threshold was tuned on (an hour and a half of a core)
+	$(BIN)/python tools/doctor_trial.py --jobs 2 --record reports/recorded/doctor
+	$(BIN)/python tools/doctor_trial.py --arms --jobs 2 --record reports/recorded/doctor
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir .

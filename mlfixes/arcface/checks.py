@@ -47,8 +47,8 @@ adviser = Adviser("arcface", {   # by code and case
     "CLS01 prior": Advice(
         "All samples get the class that most labels have: the model has learned how frequent the classes "
         "are, and little else.",
-        "Draw the classes evenly or weight the loss by class, train longer, and judge by accuracy within "
-        "classes."),
+        "Train longer and judge by AUC or by accuracy within classes; to find rare classes, lower their threshold, or "
+        "draw the classes evenly or weight the loss by class, which shifts the probabilities."),
     "CLS02": Advice(
         "A model that knows nothing would hit more often: the scores know the label and are lowered "
         "for it (a margin), or label and column numbers disagree.",
@@ -76,6 +76,10 @@ adviser = Adviser("arcface", {   # by code and case
         "The embeddings do not tell identities apart, centred or not: the network has died, is fed "
         "input of another scale than it was trained on, or the labels belong to others.",
         "Check the input's range and mean, batch-norm statistics, and the order of the labels."),
+    "EMB01 dead": Advice(
+        "Units have died: most embeddings are zeros in every number, e.g. behind a ReLU whose biases a step that was "
+        "too long made negative, or that is fed unscaled inputs.",
+        "Scale the inputs (REC02), lower the learning rate and start anew; or use a leaky ReLU."),
     "HEAD01": Advice(
         "Cosines end at 1, so with this scale over temperature even a perfect head cannot give the "
         "right class a high probability; the loss has a floor.",
@@ -106,7 +110,11 @@ adviser = Adviser("arcface", {   # by code and case
         "Split by sample, not by identity; or judge by verification (AUC, TAR at a FAR)."),
     "DATA01 renumbered": Advice(
         "Predictions follow another numbering of the identities than the labels do.",
-        "Number the identities by one mapping that is stored with the model.")})
+        "Number the identities by one mapping that is stored with the model."),
+    "DATA01 shuffled": Advice(
+        "Labels do not go with the samples: no numbering makes half of them right, though another one does better "
+        "than their own.",
+        "See that labels and samples were read, drawn and shuffled in one order; then compare the numberings.")})
 
 # %% ../../nbs/arcface/05_checks.ipynb #09ffdcfb
 def _labels(values, n: int | None = None, name: str = "labels") -> np.ndarray:
@@ -118,14 +126,21 @@ def _labels(values, n: int | None = None, name: str = "labels") -> np.ndarray:
     raise ValueError(f"{name} holds {labels.dtype}; expected whole numbers that name columns of the logits")
 
 # %% ../../nbs/arcface/05_checks.ipynb #22938ba6
+def _of_two_classes(logits, probs):
+    "Raises a `ValueError` for the scores of one class alone."
+    name, given = ("probs", probs) if logits is None else ("logits", logits)
+    shape, two = as_array(given).shape, "np.c_[1 - p, p]" if logits is None else "np.c_[np.zeros(len(z)), z]"
+    if len(shape) == 1 and shape[0] or len(shape) == 2 and shape[1] == 1:
+        raise ValueError(f"{name} has shape {list(shape)}, 1 column; expected one a class, two or more: "
+                         f"for two classes give {two}")
+
+
 def _scores(logits, probs) -> np.ndarray | None:
     "[n, C] numbers whose order is that of the predictions: logits, else probabilities, else None."
     if logits is None and probs is None: return None
+    _of_two_classes(logits, probs)
     scores = (as_numbers(logits, "logits", (None, None)) if logits is not None
               else as_numbers(probs, "probs", (None, None)))
-    if scores.shape[1] < 2:
-        raise ValueError(f"{'probs' if logits is None else 'logits'} have 1 column; "
-                         "expected one a class, two or more")
     if logits is None and (scores.min() < 0 or abs(scores.sum(1) - 1).max() > .01):   # room for float16
         raise ValueError("rows of probs must be >= 0 and sum to 1; give logits as logits")
     return scores
@@ -152,6 +167,15 @@ def _of(judged: int, n: int) -> str:
     return "" if judged == n else f"; judged on {judged} of {n} samples, drawn by the seed"
 
 # %% ../../nbs/arcface/05_checks.ipynb #49391635
+def _log_probabilities(scores: np.ndarray, logits: bool) -> np.ndarray:
+    "Logarithms of rows that sum to 1; of a probability 0 that of the smallest number."
+    if not logits:
+        p = scores / scores.sum(1, keepdims=True)
+        return np.log(np.maximum(p, np.finfo(p.dtype).tiny))
+    below = scores - scores.max(1, keepdims=True)
+    return below - np.log(np.exp(below).sum(1, keepdims=True))
+
+
 def _best(scores: np.ndarray) -> np.ndarray:
     "The class of highest score, [n]; of equal ones the lowest."
     return np.concatenate([scores[rows].argmax(1) for rows in _blocks(*scores.shape)])
@@ -206,10 +230,13 @@ def _neck(head) -> Callable:
     return through
 
 
-def _directions(embeddings, head=None) -> tuple[tuple[int, int], Callable]:
-    "Shape of the embeddings, and a function that gives unit vectors of some rows, behind the head's neck."
+def _directions(embeddings, head=None) -> tuple[tuple[int, int], Callable, np.ndarray]:
+    "Shape [m, d], a function from some of m rows to unit vectors behind the neck, and which of n rows they are."
     emb, neck = as_numbers(embeddings, "embeddings", (None, None)), _neck(head)
-    return emb.shape, lambda rows: _units(neck(emb[rows]), "embeddings")
+    kept = np.concatenate([neck(emb[rows]).any(1) for rows in _blocks(*emb.shape)])
+    if kept.all(): return emb.shape, lambda rows: _units(neck(emb[rows]), "embeddings"), np.arange(len(emb))
+    there = np.flatnonzero(kept)
+    return (len(there), emb.shape[1]), lambda rows: _units(neck(emb[there[rows]]), "embeddings"), there
 
 
 def _setting(config, head, name: str, default=None):
@@ -229,6 +256,56 @@ def _classes(config, head, n_classes=None) -> int | None:
     return int(told)
 
 # %% ../../nbs/arcface/05_checks.ipynb #453addc0
+@dataclass(frozen=True)
+class _Ranked:
+    "How scores rank the labels."
+    told: float     # 0 for no knowledge of the labels, 1 for a perfect order
+    spread: float   # standard deviation of it by chance
+    p: float        # of what is told
+    won_p: float    # of what is won without what all samples have in common
+
+    @property
+    def knows(self) -> bool: return self.p <= LEVEL
+
+    @property
+    def unsure(self) -> bool:
+        "Whether scores that tell half of what there is to tell could be missed."
+        return 2 * NormalDist().inv_cdf(1 - LEVEL) * self.spread > HALF
+
+
+_ORDERS_NEEDED = next(c for c in count(1) if factorial(c) * LEVEL > 1)   # classes with orders enough
+
+
+def _orders(classes: int, generator: np.random.Generator) -> np.ndarray:
+    "Orders of the classes but their own, no two the same: all or as many as are drawn, [draws, classes]."
+    drawn = {tuple(range(classes)): None}     # their own
+    while len(drawn) < min(DRAWS + 1, factorial(classes)):
+        drawn.setdefault(tuple(generator.permutation(classes).tolist()))
+    return np.array(list(drawn)[1:])
+
+
+def _ranked(scores: np.ndarray, logits: bool, labels, generator) -> _Ranked | None:
+    "How scores rank the labels that name a column; None for one label."
+    from scipy.stats import norm, rankdata
+    there = np.flatnonzero((labels >= 0) & (labels < scores.shape[1]))
+    rows = there[_some(len(there), min(_ENOUGH, max(_CLASSES, _BLOCK // scores.shape[1])), generator)]
+    present, codes, counts = np.unique(labels[rows], return_inverse=True, return_counts=True)
+    if len(present) < 2: return None
+    told, n = _log_probabilities(scores[rows], logits), len(rows)
+    ranks = rankdata(told[:, present], axis=0) - (n + 1) / 2
+    sums = np.array([ranks[codes == c].sum(0) for c in range(len(present))])
+    most = counts @ (n - counts) / 2
+    spread = float((((ranks - ranks @ counts[:, None] / n) ** 2 @ counts).sum() / (n - 1)) ** .5 / most)
+    value, order = sums.trace(), np.arange(len(present))
+    p = float(norm.sf(value / most / spread)) if spread else 1.
+    if len(present) >= _ORDERS_NEEDED:
+        null = [sums[order, other].sum() for other in _orders(len(present), generator)]
+        p = max(p, p_value(value, null))
+    raw, centred = (one.argmax(1) == labels[rows] for one in (told, told - told.mean(0)))
+    won_p = _lost(int((centred & ~raw).sum()), int((raw & ~centred).sum()))
+    return _Ranked(value / most, spread, p, won_p)
+
+# %% ../../nbs/arcface/05_checks.ipynb #2cdcb758
 def _drawn(shares: np.ndarray, n: int, generator: np.random.Generator) -> np.ndarray:
     "Distinct classes and size of the largest, of `n` draws from the shares, [2, DRAWS]."
     draws = (generator.multinomial(n, shares) for _ in range(DRAWS))
@@ -260,7 +337,19 @@ def class_collapse(
         return adviser.lacks("CLS01", f"{n} samples are too few to tell their classes from chance", needed)
     null, usual = _drawn(shares, n, stream(seed, "CLS01")), names[shares.argmax()]
     shared = embeddings is not None and _decides(embeddings, len(shares))
-    return _collapsed(np.bincount(_best(scores)), shares, usual, null, labels is not None, shared)
+    def ranked(): return _ranked(scores, logits is not None, _labels(labels), stream(seed, "ranks"))
+    ranks = None if labels is None else ranked
+    return _collapsed(np.bincount(_best(scores)), shares, usual, null, ranks, shared)
+
+
+def _excused(status: str, ranked: _Ranked | None, prior: bool, few: bool) -> tuple[str, str]:
+    "The status, and what is said, of a collapse whose scores may rank the labels."
+    if ranked is None or status == "ok": return status, ""
+    said = f"; the scores rank the labels {ranked.told:.2f} of the way"
+    if not ranked.knows and ranked.unsure: return "warn", "; too few samples to see what scores know"
+    if not ranked.knows: return "warn" if prior and ranked.p <= HALF else status, said
+    if ranked.won_p <= LEVEL: return ("warn" if prior else status), said
+    return ("ok" if ranked.told >= HALF and (prior or not few) else "warn"), said
 
 
 def _majority(share: float, n: int) -> bool:
@@ -269,22 +358,25 @@ def _majority(share: float, n: int) -> bool:
     return bool(binom.sf(round(share * n) - 1, n, HALF) <= LEVEL)
 
 
-def _collapsed(counts, shares, usual, null, labels_known, shared) -> Finding:
+def _collapsed(counts, shares, usual, null, ranked, shared) -> Finding:
     "The finding about how often each class was predicted, where one is the usual label."
     n, distinct, largest = counts.sum(), np.count_nonzero(counts), counts.max()
     many, most = null
     few_p, large_p = p_value(-distinct, -many), p_value(largest, most)
     taken = (largest / n - shares.max()) / (1 - shares.max())
-    fails = labels_known and (distinct < HALF * many.mean() or taken > HALF)
+    few = distinct < HALF * many.mean()
     value, limit = ((distinct, -critical(-many, LEVEL / 2)) if few_p <= large_p else
                     (largest / n, critical(most, LEVEL / 2) / n))
     p = min(1., 2 * min(few_p, large_p))
-    case = "prior" if counts.argmax() == usual and _majority(shares.max(), n) else "shared" if shared else ""
+    prior = counts.argmax() == usual and _majority(shares.max(), n)
+    status = status_of(p, ranked is not None and (few or taken > HALF))
+    status, said = _excused(status, ranked() if ranked and status != "ok" else None, prior, few)
     why = (f"of the classes {distinct} are predicted, {many.mean():.1f} expected; class {counts.argmax()} has "
-           f"{largest / n:.3f} of the predictions")
-    return adviser.found("CLS01", status_of(p, fails), case, statistic=value, threshold=limit, p=p, evidence={
+           f"{largest / n:.3f} of the predictions{said}")
+    case = "prior" if prior else "shared" if shared else ""
+    return adviser.found("CLS01", status, case, statistic=value, threshold=limit, p=p, evidence={
         "why": why, "distinct": distinct, "expected": many.mean(), "largest_share": largest / n,
-        "labels_known": labels_known})
+        "labels_known": ranked is not None})
 
 # %% ../../nbs/arcface/05_checks.ipynb #83868f6e
 _KS = (1, 5)   # of the top-k accuracies
@@ -361,15 +453,6 @@ def _contradicted(k, told, hits, chance, n) -> Finding:
                          evidence={"why": why, "hits": hits, "reported": told})
 
 # %% ../../nbs/arcface/05_checks.ipynb #60eb8f90
-def _log_probabilities(scores: np.ndarray, logits: bool) -> np.ndarray:
-    "Logarithms of rows that sum to 1; of a probability 0 that of the smallest number."
-    if not logits:
-        p = scores / scores.sum(1, keepdims=True)
-        return np.log(np.maximum(p, np.finfo(p.dtype).tiny))
-    below = scores - scores.max(1, keepdims=True)
-    return below - np.log(np.exp(below).sum(1, keepdims=True))
-
-
 def _entropies(scores: np.ndarray, logits: bool) -> tuple[float, float]:
     "Entropy of the mean prediction and mean entropy of the predictions, in nats."
     from scipy.special import entr
@@ -381,11 +464,13 @@ def _entropies(scores: np.ndarray, logits: bool) -> tuple[float, float]:
         inner -= np.einsum("ij,ij->i", p, told).sum(dtype=float)
     return float(entr(total / len(scores)).sum()), float(inner / len(scores))
 
-# %% ../../nbs/arcface/05_checks.ipynb #243b2ccb
+# %% ../../nbs/arcface/05_checks.ipynb #07061cd3
 @check("CLS03", "arcface")
 def constant_confidence(
     logits=None,     # [n, C]
     probs=None,      # [n, C] in place of logits
+    labels=None,     # [n]: to see whether predictions that differ by little rank them
+    seed: int = 0,   # draws rows and orders of the classes
 ) -> Finding:
     "Whether all samples get the same probabilities."
     from scipy.stats import chi2
@@ -396,13 +481,18 @@ def constant_confidence(
     gain, most = float(chi2.isf(LEVEL, classes - 1)) / 2, log(classes)
     if n < (needed := ceil(gain / (HALF ** 2 * most))):     # the limit is half of half of what could be told
         return adviser.lacks("CLS03", f"{n} samples are too few to tell a constant prediction", needed)
+    told, limit, status = whole - inner, np.finfo(np.float32).eps * most, "ok"
     case = "one class" if whole < HALF * most else "uniform"
-    limit = gain / n + np.finfo(np.float32).eps * most
-    status = "fail" if whole - inner <= limit else "ok"
+    if labels is not None and len(np.unique(_labels(labels, n))) == 1:
+        return adviser.lacks("CLS03", "all samples have one label, and may well get one prediction")
+    if told <= limit: status = "warn" if labels is None and case == "one class" else "fail"
+    elif labels is not None and told <= gain / n:
+        ranked, limit = _ranked(scores, logits is not None, _labels(labels), stream(seed, "CLS03")), gain / n
+        if ranked and not (ranked.knows or ranked.unsure): status = "warn"
     why = (f"nats that a prediction tells of {most:.2f}; the mean prediction has entropy {whole:.3g}, "
            f"a single one {inner:.3g}")
-    return adviser.found("CLS03", status, case, statistic=whole - inner, threshold=limit, evidence={
-        "why": why, "marginal": whole, "conditional": inner, "case": case if status == "fail" else "none"})
+    return adviser.found("CLS03", status, case, statistic=told, threshold=limit, evidence={
+        "why": why, "marginal": whole, "conditional": inner, "case": "none" if status == "ok" else case})
 
 # %% ../../nbs/arcface/05_checks.ipynb #1f1f4168
 def _same_class(
@@ -475,16 +565,20 @@ def _mean_cosine(mean: np.ndarray, n: int) -> float:
 
 def _decides(embeddings, classes: int) -> bool:
     "Whether all embeddings share a direction by which a random head would give half of them one class."
-    shape, units = _directions(embeddings)
+    shape, units, _ = _directions(embeddings)
     return shape[0] > 1 and _mean_cosine(_mean(units, shape), shape[0]) > _deciding_cosine(classes)
 
 
 def _matched(embeddings, others) -> dict[str, float]:
     "Mean cosine of matching rows and of all others, where a second set is given."
     if others is None: return {}
-    shape, here = _directions(embeddings)
-    others = as_numbers(others, "other_embeddings", shape)
-    def there(rows): return _units(others[rows], "other_embeddings")
+    others = as_numbers(others, "other_embeddings", as_array(embeddings).shape)
+    both = _directions(embeddings)[2], _directions(others)[2]
+    kept = np.intersect1d(*both, assume_unique=True)
+    if len(kept) < 2: return {}
+    shape, emb = (len(kept), others.shape[1]), as_array(embeddings)
+    def here(rows): return _units(emb[kept[rows]], "embeddings")
+    def there(rows): return _units(others[kept[rows]], "other_embeddings")
     matched, n = sum(float(np.vdot(here(rows), there(rows))) for rows in _blocks(*shape)), shape[0]
     both = n ** 2 * float(_mean(here, shape) @ _mean(there, shape))
     return {"matched_cosine": matched / n, "mismatched_cosine": (both - matched) / (n * (n - 1))}
@@ -537,17 +631,36 @@ def anisotropy(
 ) -> Finding:
     "Whether all embeddings point one way, or tell no identities apart."
     from scipy.stats import chi2
-    shape, units = _directions(embeddings, head)
-    n, told = shape[0], _classes(config, head, n_classes)
-    if n < 2: return adviser.lacks("EMB01", "one embedding has no other to share a direction with", 2)
-    classes = told or max(2, n if labels is None else len(np.unique(as_array(labels))))
+    shape, units, there = _directions(embeddings, head)
+    given, n, told = len(as_array(embeddings)), shape[0], _classes(config, head, n_classes)
+    if n < HALF * given and given >= _SIGNS_NEEDED: return _died(given - n, given)
+    if n < _SIGNS_NEEDED: return adviser.lacks("EMB01", f"{n} embeddings may be alike by chance", _SIGNS_NEEDED)
+    labels, scores = _kept(labels, there, given), _scores(logits, probs)
+    if labels is not None and len(np.unique(labels)) == 1:
+        return adviser.lacks("EMB01", "all samples have one label, and may well be alike")
+    classes = told or max(2, n if labels is None else len(np.unique(labels)))
     mean, draw = _mean(units, shape), stream(seed, "EMB01")
     rho, limit = _mean_cosine(mean, n), _usual_cosine(units, shape)
     p = float(chi2.sf(n * len(mean) * (mean ** 2).sum(), len(mean))) if rho > limit else 1.
     identity, rank = _identity(units, shape, labels, draw), _rank(units, _some(n, _ENOUGH, draw), mean)
     further = {"effective_rank": rank, **_matched(embeddings, other_embeddings)}
-    hit = _hit_by_model(_scores(logits, probs), labels, n) if identity else {}
+    if n < given: further["zeros"] = given - n
+    hit = _hit_by_model(_kept(scores, there, given), labels, n) if identity else {}
     return _shared(rho, limit, p, classes, n, identity | hit, further)
+
+
+def _kept(values, there: np.ndarray, n: int) -> np.ndarray | None:
+    "The rows of `values` whose embeddings are not zero, where there is one a row of n."
+    if values is None: return None
+    values = as_array(values)
+    return values if len(there) == n or len(values) != n else values[there]
+
+
+def _died(zeros: int, n: int) -> Finding:
+    "The finding where most embeddings are all zeros."
+    why = f"of the {n} embeddings are zeros in every number"
+    return adviser.found("EMB01", "fail", "dead", statistic=zeros / n, threshold=HALF,
+                         evidence={"why": why, "zeros": zeros})
 
 
 def _usual_cosine(units: Callable, shape: tuple[int, int]) -> float:
@@ -572,19 +685,22 @@ def _copes(identity: dict) -> bool:
 
 def _costs_nothing(identity: dict, decides: bool) -> bool:
     "Whether classes are told apart as well as after centring, by the nearest means and by the model."
+    by_model, centred = identity.get("hit_by_model"), identity.get("nearest_mean_centred")
+    if by_model is not None and by_model >= centred: return _copes(identity)
     if identity.get("cost_p", 0) <= LEVEL: return False
-    return _copes(identity) if "hit_by_model" in identity else not decides
+    return not decides if by_model is None else _copes(identity)
 
 
 def _shared(rho, limit, p, classes, n, identity, further) -> Finding:
     "The finding about the mean cosine, and about what the embeddings tell of the identity."
     deciding, lost = _deciding_cosine(classes), identity.get("identity_p", 0) > LEVEL
-    harmless = _costs_nothing(identity, rho > deciding)
+    harmless = _costs_nothing(identity, rho > deciding and limit <= HALF)     # a random head is signed
     why = f"mean cosine of two samples; from {deciding:.3f} on it would decide between {classes} classes"
     if identity:
         why += ("; nearest class means hit {nearest_mean_raw:.3f}, centred {nearest_mean_centred:.3f}"
                 .format(**identity) + _of(identity["judged"], n))
     if "hit_by_model" in identity: why += f", the model {identity['hit_by_model']:.3f}"
+    if zeros := further.get("zeros"): why += f"; {zeros} embeddings that are all zeros are left aside"
     if harmless and rho > limit: why += "; the direction in common costs nothing"
     status = "fail" if lost else "ok" if harmless else status_of(p, rho > deciding and not _copes(identity))
     return adviser.found("EMB01", status, "lost" * lost, statistic=rho, threshold=limit, p=p,
@@ -677,8 +793,28 @@ def margin_metric(
     labels, told = _labels(labels, len(scored)), _reported(reported, scored.shape[1])
     found = _by_report(scored, margin_logits, labels, told)
     if found.status in ("fail", "warn") or embeddings is None or head is None: return found
-    clean, rows = _clean(embeddings, head, scored.shape), _some(len(labels), _ENOUGH, stream(seed, "HEAD02"))
-    return _scored_with_margin(_two(scored, clean, labels, rows), len(labels))
+    clean, there = _clean(embeddings, head, scored.shape)
+    rows = there[_some(len(there), _ENOUGH, stream(seed, "HEAD02"))]
+    if len(rows) < _SIGNS_NEEDED:
+        return adviser.lacks("HEAD02", f"{len(rows)} samples are too few to tell the two", _SIGNS_NEEDED)
+    linear = _linear(scored, embeddings, head, labels, rows)
+    return linear or _scored_with_margin(_two(scored, clean, labels, rows), len(labels))
+
+
+def _linear(scored, embeddings, head, labels, rows) -> Finding | None:
+    "The finding where logits are plain products with the head, up to a factor, an offset a class and rounding."
+    emb, neck, weight = as_array(embeddings), _neck(head), _weight(head).T
+    blocks = [rows[block] for block in _blocks(len(rows), max(weight.shape))]
+    def both(part): return np.array([scored[part], neck(emb[part]) @ weight], float)
+    means = sum(both(part).sum(1, keepdims=True) for part in blocks) / len(rows)
+    products = sum(np.einsum("aij,bij->ab", about, about) for about in (both(part) - means for part in blocks))
+    factor = products[0, 1] / max(products[1, 1], 1e-300)
+    off = max(abs(about[0] - factor * about[1]).max() for about in (both(part) - means for part in blocks))
+    size = max(abs(scored[part]).max() for part in blocks)
+    if factor <= 0 or off > _ULP["bfloat16"] * size: return None
+    hits = float(np.mean(np.concatenate([scored[part].argmax(1) for part in blocks]) == labels[rows]))
+    why = "top-1 accuracy as scored; the logits are the head's plain products, without a margin"
+    return adviser.found("HEAD02", "ok", statistic=hits, threshold=hits, evidence={"why": why})
 
 
 def _by_report(logits, margin_logits, labels, told) -> Finding:
@@ -697,14 +833,15 @@ def _by_report(logits, margin_logits, labels, told) -> Finding:
     return adviser.found("HEAD02", "ok", statistic=told[k], threshold=clean, evidence={"why": why})
 
 
-def _clean(embeddings, head, shape) -> Callable:
-    "Rows -> cosines of their embeddings with the classes, [m, C], behind the head's neck."
-    weight, ((n, d), units) = _weight(head), _directions(embeddings, head)
+def _clean(embeddings, head, shape) -> tuple[Callable, np.ndarray]:
+    "Rows -> cosines of their embeddings with the classes, [m, C], and the rows that have any."
+    weight, (n, d) = _weight(head), as_numbers(embeddings, "embeddings", (None, None)).shape
     if (n, len(weight)) != shape or d != weight.shape[1]:
         raise ValueError(f"embeddings {[n, d]} and head {list(weight.shape)} do not give logits "
                          f"{list(shape)}; expected [n, d] and [C, d] for [n, C]")
     columns = _units(weight, "head").T.astype(np.float32)
-    return lambda rows: units(rows).astype(np.float32) @ columns
+    _, units, there = _directions(embeddings, head)
+    return lambda rows: units(np.searchsorted(there, rows)).astype(np.float32) @ columns, there
 
 
 def _scored_with_margin(two: _Two, n: int) -> Finding:
@@ -718,6 +855,7 @@ def _scored_with_margin(two: _Two, n: int) -> Finding:
     hits = {k: dict(zip(("scored", "clean"), two_hits.sum(1).tolist())) for k, two_hits in two.hits().items()}
     k = min(hits, key=lambda k: hits[k]["scored"] / max(1, hits[k]["clean"]))
     got, had = hits[k].values()
+    if got >= had: p = 1.     # nothing is lost
     why = f"top-{k} accuracy as scored; without a margin it is {had / judged:.4g}{_of(judged, n)}"
     return adviser.found("HEAD02", status_of(p, got < HALF * had), statistic=got / judged, p=p,
                          threshold=had / judged, evidence={"why": why, "signs": signs, "hits": hits})
@@ -761,7 +899,7 @@ def low_precision(
     "Whether rounding changes predictions, more than near ties explain."
     if (dtype := _dtype(dtype)) not in _ULP:
         return adviser.lacks("HEAD03", f"the run computes in {dtype}; rounding is held against float32")
-    (n, d), units = _directions(embeddings, head)
+    (n, d), units, _ = _directions(embeddings, head)
     weight = _units(_weight(head, d), "head").astype(np.float32)
     if n < _SIGNS_NEEDED:
         return adviser.lacks("HEAD03", f"{n} samples are too few to tell flips from ties", _SIGNS_NEEDED)
@@ -861,18 +999,7 @@ def left_out(
         "why": f"of {len(must)} parameters do not move" + "".join(f"; {text}" for text in told),
         **stuck, "rate 0 for now": later, "others in no group": left["in no group"]})
 
-# %% ../../nbs/arcface/05_checks.ipynb #07061cd3
-_ORDERS_NEEDED = next(c for c in count(1) if factorial(c) * LEVEL > 1)   # classes with orders enough
-
-
-def _orders(classes: int, generator: np.random.Generator) -> np.ndarray:
-    "Orders of the classes but their own, no two the same: all or as many as are drawn, [draws, classes]."
-    drawn = {tuple(range(classes)): None}     # their own
-    while len(drawn) < min(DRAWS + 1, factorial(classes)):
-        drawn.setdefault(tuple(generator.permutation(classes).tolist()))
-    return np.array(list(drawn)[1:])
-
-
+# %% ../../nbs/arcface/05_checks.ipynb #5df05f35
 def _direction(units: Callable, weight: np.ndarray, labels: np.ndarray,
                generator: np.random.Generator) -> tuple[float, float] | None:
     "Mean cosine with the own class and what a random head may have; None for too few classes."
@@ -925,8 +1052,8 @@ _WANTED = (f"needs a `head` with `embeddings` and `labels` of {_ORDERS_NEEDED} c
 def _has_direction(head, embeddings, labels, generator):
     "(mean cosine with the own class, its limit, whether it is above), or None if this cannot be seen."
     if head is None or embeddings is None or labels is None: return None
-    (n, d), units = _directions(embeddings, head)
-    weight, labels = _weight(head, d), _labels(labels, n)
+    (_, d), units, kept = _directions(embeddings, head)
+    weight, labels = _weight(head, d), _labels(labels, len(as_array(embeddings)))[kept]
     there = np.flatnonzero((labels >= 0) & (labels < len(weight)))
     if not len(there): return None
     found = _direction(lambda rows: units(there[rows]), weight, labels[there], generator)
@@ -981,11 +1108,13 @@ def _renumbered(predicted, labels, generator) -> dict[str, Any]:
     predicted, labels = predicted[kept], labels[kept]
     first = _halves(labels, generator)
     mapping = _renumber(predicted[first], labels[first])
-    judged, truth = predicted[~first], labels[~first]
-    before, after = judged == truth, np.array([mapping.get(c, c) for c in judged.tolist()]) == truth
+    judged, truth, taken = predicted[~first], labels[~first], set(mapping.values())
+    other = [mapping.get(c, None if c in taken else c) for c in judged.tolist()]       # one to one
+    before, after = judged == truth, np.array([-1 if c is None else c for c in other]) == truth
     steps, counts = np.unique([label - c for c, label in mapping.items()], return_counts=True)
     return {"gained": int((after & ~before).sum()), "lost": int((before & ~after).sum()),
             "as_numbered": before.mean(), "renumbered": after.mean(), "n": len(truth),
+            "wanted": HALF ** (1 + len(np.unique(labels[first])) / max(1, first.sum())),
             "offset": int(steps[counts.argmax()]) if counts.max() > HALF * counts.sum() else None}
 
 # %% ../../nbs/arcface/05_checks.ipynb #7d91f91c
@@ -1007,11 +1136,12 @@ def label_mismatch(
     if classes and (found := _outside(labels, classes)): return found
     unseen = None if train_labels is None else _unseen(labels, _labels(train_labels, name="train_labels"))
     if unseen is not None and unseen.status != "ok": return unseen
-    if scores is not None and len(labels) >= 2 * _SIGNS_NEEDED:
+    if scores is not None and len(np.unique(labels)) > 1 and len(labels) >= 2 * _SIGNS_NEEDED:
         return _of_renumbering(**_renumbered(_best(scores), labels, stream(seed, "DATA01")))
     if unseen is not None: return unseen
     if scores is None:
         return adviser.found("DATA01", "ok", statistic=0., threshold=0., evidence={"why": _INSIDE})
+    if len(labels) >= 2 * _SIGNS_NEEDED: return adviser.lacks("DATA01", "one label for all shows no numbering")
     few = f"{len(labels)} samples are too few to find another numbering"
     return adviser.lacks("DATA01", few, 2 * _SIGNS_NEEDED)
 
@@ -1037,15 +1167,16 @@ def _unseen(labels, train_labels) -> Finding:
     return adviser.found("DATA01", status, "unseen", **told)
 
 
-def _of_renumbering(gained, lost, as_numbered, renumbered, n, offset) -> Finding:
+def _of_renumbering(gained, lost, as_numbered, renumbered, n, wanted, offset) -> Finding:
     "The finding about the best renumbering."
     from scipy.stats import binom
     p, changed = _lost(gained, lost), gained + lost
-    status = status_of(p, as_numbered < HALF * renumbered)
+    found = renumbered > wanted
+    status = status_of(p, found and as_numbered < HALF * renumbered)
     limit = (2 * binom.isf(LEVEL, changed, .5) - changed) / n if changed else 0.
     said = f"; the best adds {offset} to the class" if status != "ok" and offset else ""
     why = f"of the samples are won by renumbering: accuracy {renumbered:.3f}, not {as_numbered:.3f}{said}"
-    return adviser.found("DATA01", status, "renumbered", statistic=(gained - lost) / n, threshold=limit, p=p,
+    return adviser.found("DATA01", status, "renumbered" if found else "shuffled", statistic=(gained - lost) / n, threshold=limit, p=p,
                          evidence={"why": why, "as_numbered": as_numbered, "renumbered": renumbered,
                                    "offset": offset})
 

@@ -11,8 +11,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from ..doctor.findings import (DRAWS, HALF, LEVEL, Advice, Adviser, Diagnosis, Finding, as_array,
-                                     as_numbers, check, critical, family_findings, named, p_value, status_of)
+from ..doctor.findings import (DRAWS, HALF, LEVEL, SURE, Advice, Adviser, Diagnosis, Finding,
+                                     as_array, as_numbers, check, critical, family_findings, named, p_value,
+                                     status_of)
 from .data import split, stream
 from .scoring import gradient_features
 
@@ -29,7 +30,12 @@ adviser = Adviser("coreset", {
     "SEL02": Advice("The subset crowds into a part of the pool, as the head of a ranking does.",
                     "Choose for diversity within a longer list, in place of cutting a ranking short.",
                     "stage2-magnitude"),
-    "SEL03": Advice("The selection prefers some classes; nothing in it keeps their shares.",
+    "SEL02 leaning": Advice("The subset leans to a part of the pool but covers it better than half as many "
+                            "random points: what a preference for hard points costs.",
+                            "If that is meant, score it against random subsets (SEL09); if not, choose for "
+                            "diversity within a longer list."),
+    "SEL03": Advice("The selection prefers some classes, as one that keeps no shares does where a few are "
+                    "harder.",
                     "Select class by class with fixed quotas, "
                     "or say in `class_balance` which shares are wanted."),
     "SEL04": Advice("Nothing tells the choice from chance: the scores may not reach the selection, or the "
@@ -40,11 +46,11 @@ adviser = Adviser("coreset", {
                     "Screen out points whose label the model has contradicted for long, "
                     "before ranking the rest.", "won-noise-10-equal-steps"),
     "SEL06": Advice("The chosen points pull the model elsewhere than the pool does, "
-                    "as hard points and wrong labels do.",
-                    "Weight each point by the number of points it stands for, "
-                    "or choose more of the pool at random."),
+                    "as wrong labels do, and hard points, be they chosen on purpose or not.",
+                    "If hard points are meant, score them against random subsets (SEL09); if not, weight "
+                    "each point by the number of points it stands for, or choose more at random."),
     "SEL06 length": Advice("The mean gradient points as the pool's does but is longer or shorter, "
-                           "as with another learning rate.",
+                           "as that of hard points is: the effect of another learning rate.",
                            "Divide the learning rate by the ratio of the lengths, "
                            "unless the change is meant."),
     "SEL07": Advice("A few points carry most of the weight, "
@@ -332,7 +338,7 @@ def _hits_needed(n: int, bad: int) -> int | None:
     return int(np.argmax(logs <= log(LEVEL))) + 1 if len(logs) and logs[-1] <= log(LEVEL) else None
 
 # %% ../../nbs/coreset/07_checks.ipynb #be5d11d4
-_MEASURED, _CELLS, _ROWS = 500, 10_000_000, 4096   # points measured; distances a subset; rows read at a time
+_MEASURED, _CELLS, _ROWS = 500, 5_000_000, 4096   # points measured; distances a subset; rows read at a time
 
 def _squares(points: np.ndarray, some: np.ndarray) -> np.ndarray:
     "Squared Euclidean distances of points (rows) to some (columns)."
@@ -346,13 +352,13 @@ def _scaler(pool: np.ndarray):
     return lambda rows: ((rows - centre) / unit).astype(np.float32), unit
 
 
-def _cover(
+def _nearest(
     pool: np.ndarray,               # [n, d]
     chosen: np.ndarray,             # [k] distinct positions
     generator: np.random.Generator, # draws the random subsets and the points that are measured
     measured: int = _MEASURED,      # points of the pool whose distance is taken, at most
-) -> tuple[float, np.ndarray, np.ndarray, int]:
-    "Mean distance to the nearest chosen point; of random subsets, [DRAWS]; of half of one; points measured."
+) -> np.ndarray:
+    "Distances to the nearest chosen point, [1 + 2 DRAWS, points]; also of random subsets, and of halves."
     (n, k), (scaled, unit) = (len(pool), len(chosen)), _scaler(pool)
     m = min(n, measured, max(1, _CELLS // k))
     some = scaled(pool[generator.choice(n, m, replace=False)])
@@ -366,8 +372,14 @@ def _cover(
         drawn = (generator.choice(rows, size, replace=False, shuffle=False) for size in here)
         for best, places in zip(nearest, [mine, *drawn]):
             if len(places): np.minimum(best, squares[places].min(0), out=best)
-    means = unit * np.sqrt(nearest).mean(1, dtype=float)
-    return float(means[0]), means[1:1 + DRAWS], means[1 + DRAWS:], m
+    return unit * np.sqrt(nearest, dtype=float)
+
+
+def _cover(pool, chosen, generator, measured: int = _MEASURED) -> tuple[float, np.ndarray, np.ndarray, int]:
+    "Mean distance to the nearest chosen point; of random subsets, [DRAWS]; of half of one; points measured."
+    nearest = _nearest(pool, chosen, generator, measured)
+    means = nearest.mean(1)
+    return float(means[0]), means[1:1 + DRAWS], means[1 + DRAWS:], nearest.shape[1]
 
 # %% ../../nbs/coreset/07_checks.ipynb #9d3f7f6e
 @check("SEL02", "coreset", needs=("subset", "pool"))
@@ -380,13 +392,23 @@ def coverage(
     pool = as_numbers(pool, "pool", (None, None))
     (chosen, note), n = _last(subset, len(pool)), len(pool)
     if not 2 <= len(chosen) < n: return adviser.lacks("SEL02", _SOME.format(len(chosen), n), 2)
-    value, null, half, m = _cover(pool, chosen, stream(seed, "SEL02"))
-    p, beaten_by_half = p_value(value, null), p_value(value, half) <= LEVEL
-    why = (f"mean distance of {_part(m, n)} to the nearest chosen point; "
+    return _covering(_nearest(pool, chosen, stream(seed, "SEL02")), n, note)
+
+
+def _covering(nearest: np.ndarray, n: int, note: str) -> Finding:
+    "SEL02 of what `_nearest` measures of a pool of n."
+    (value, *means), radius = nearest.mean(1).tolist(), nearest.max(1)
+    null, half = np.array(means[:DRAWS]), means[DRAWS:]
+    p, reaches = p_value(value, null), p_value(-radius[0], -radius[1:1 + DRAWS]) <= LEVEL
+    why = (f"mean distance of {_part(nearest.shape[1], n)} to the nearest chosen point; "
            f"{null.mean():.4g} for random subsets{note}")
-    return adviser.found("SEL02", status_of(p, beaten_by_half), statistic=value, p=p,
-                         threshold=critical(null, LEVEL), evidence={
-                             "why": why, "ratio": value / null.mean() if null.any() else 1.})
+    if reaches: why += (f"; the largest distance, {radius[0]:.4g}, is smaller than theirs, beyond chance: "
+                        "outliers are chosen as well, it does not crowd")
+    beaten_by_half = p_value(value, half) <= LEVEL
+    case, status = "" if beaten_by_half else "leaning", "ok" if reaches else status_of(p, beaten_by_half)
+    told = {"why": why, "ratio": value / null.mean() if null.any() else 1., "radius": radius[0]}
+    return adviser.found("SEL02", status, case, statistic=value, p=p, threshold=critical(null, LEVEL),
+                         evidence=told)
 
 
 _SOME = "{} of {} points are chosen; it takes 2 or more, and some that are not"
@@ -639,12 +661,21 @@ def _signs(counts, sizes, subsets, importance, pool, generator) -> tuple[dict[st
         signs, told = signs | more, max(told, half)
     return {name: float(z) for name, z in signs.items() if z is not None}, told
 
-# %% ../../nbs/coreset/07_checks.ipynb #29538596
+# %% ../../nbs/coreset/07_checks.ipynb #0c19b718
 def _scores_needed(s: int, r: int, paired: bool) -> int | None:
     "Random scores with which the worst order would be beyond chance; None if there are as many."
     needed = ceil(-log2(LEVEL)) if paired else 1
     while not paired and comb(s + needed, s) * LEVEL < 1: needed += 1
     return needed if r < needed else None
+
+
+def _by_student(*groups: np.ndarray) -> float:
+    "p of a mean below 0, or below that of the second group, of one spread, by Student's t."
+    from scipy.stats import t
+    rest = np.concatenate([g - g.mean() for g in groups])
+    gap, free = groups[0].mean() - sum(g.mean() for g in groups[1:]), len(rest) - len(groups)
+    error = sqrt((rest ** 2).sum() / free * sum(1 / len(g) for g in groups))
+    return float(t.cdf(gap / error, free)) if error else float(gap >= 0)
 
 
 def _gap(ours, theirs, axis=-1): return ours.mean(axis) - theirs.mean(axis)
@@ -660,7 +691,7 @@ def _interval(*groups: np.ndarray) -> tuple[float, float] | None:
     reach = t.ppf(.975, parts.sum() ** 2 / (parts ** 2 / free).sum()) * sqrt(parts.sum())
     return middle - reach, middle + reach
 
-# %% ../../nbs/coreset/07_checks.ipynb #0c19b718
+# %% ../../nbs/coreset/07_checks.ipynb #8eccac35
 @check("SEL09", "coreset", needs=("subset_scores", "random_scores"))
 def worse_than_random(
     subset_scores,         # [s] of models trained on the selection, one a seed; more is better
@@ -682,13 +713,15 @@ def worse_than_random(
     test = permutation_test((ours, theirs), _gap, permutation_type="samples" if paired else "independent",
                             n_resamples=draws, batch=at_once, alternative="less",
                             random_state=stream(seed, "SEL09"))
-    interval = _interval(ours - theirs) if paired else _interval(ours, theirs)
+    compared = (ours - theirs,) if paired else (ours, theirs)
+    interval, sure = _interval(*compared), _by_student(*compared) <= SURE
     against = theirs if paired else theirs[:, None]
     wins = float(((ours > against) + .5 * (ours == against)).mean())   # a tie is half a win
     why = (f"mean score less that of random subsets, {ours.mean():.4g} of {len(ours)} against "
            f"{theirs.mean():.4g} of {len(theirs)}{_SURE.format(*interval) if interval else ''}; "
            f"it wins {wins:.0%} of the comparisons")
-    return adviser.found("SEL09", status_of(test.pvalue, wins < HALF * HALF), statistic=test.statistic,
+    status = status_of(test.pvalue, sure and wins < HALF * HALF)
+    return adviser.found("SEL09", status, statistic=test.statistic,
                          p=test.pvalue, threshold=-critical(-test.null_distribution, LEVEL),
                          interval=interval, evidence={"why": why, "wins": wins})
 

@@ -65,9 +65,10 @@ adviser = Adviser("lensing", {
         "Chains are short for how slowly they forget, so that mean and bar are noise in part.",
         "Run longer or with a better proposal, or integrate on a grid (SimplexPosterior)."),
     "UNC03 acceptance": Advice(
-        "Proposals are accepted too rarely or too readily: their width is not the posterior's.",
-        "Take 2.4 / sqrt(d) of the posterior's own deviations as the proposal, or emcee; the samples "
-        "themselves may still be right."),
+        "Chains forget slowly, and proposals are accepted too rarely or too readily: their width is not the "
+        "posterior's.",
+        "Of a random walk, take 2.4 / sqrt(d) of the posterior's own deviations as the proposal, or emcee; "
+        "of HMC or NUTS, where .6 to .9 is right, run longer."),
     "UNC03 edge": Advice(
         "An edge of the prior cuts through what the posterior holds likely, so that mean and bar tell of the "
         "edge.",
@@ -100,6 +101,9 @@ adviser = Adviser("lensing", {
         "The same rows are in `train_x` and `x`: what `x` judges or calibrates has seen their noise.",
         "Split three ways, without shared rows: one part trains, one calibrates, one is scored "
         "(simulate_trial).", "training-moments-cost"),
+    "DATA02 repeats": Advice(
+        "The table repeats rows, and the split put copies on both sides: some of what judges was trained on.",
+        "Drop repeated rows before splitting, or keep all copies of a row on one side."),
     "DATA02 alike": Advice(
         "Rows of `x` are copies of rows in `train_x`, under another noise or scale.",
         "Keep everything that stems from one signal, subject or source on one side; split before noise is "
@@ -337,25 +341,30 @@ def _shape(ranks: np.ndarray, inside: np.ndarray) -> str:
 
 # %% ../../nbs/lensing/10_checks.ipynb #be45aa6a
 _LENGTH, _RHAT, _ACCEPTED = 50, 1.1, (.2, .5)   # steps over tau; R-hat; acceptance: sources are above
+_STEPS = 20_000                                 # of a chain at most, beyond which it is thinned
 _NEAR = .25                                     # deviations from an edge, where its density is counted
 
 
 def _chains(chains) -> np.ndarray:
-    "Chains as float64 [m, c, steps, d]."
+    "Chains as [m, c, steps, d], without a copy."
     array = as_array(chains)
-    if array.ndim == 3: array = array[None]
-    return as_numbers(array, "chains", (None,) * 4).astype(float)
+    return as_numbers(array[None] if array.ndim == 3 else array, "chains", (None,) * 4)
 
 
 def _tau(x: np.ndarray) -> np.ndarray:
     "Steps to an independent draw, [m, d], of chains that move, [m, c, steps, d]."
     from emcee.autocorr import integrated_time
-    return np.array([np.maximum(1, integrated_time(one.swapaxes(0, 1), tol=0)) for one in x])
+    return np.array([np.maximum(1, integrated_time(one.swapaxes(0, 1).astype(float), tol=0)) for one in x])
+
+
+def _moves(one: np.ndarray) -> float:
+    "The share of steps that move, of chains [c, steps, d]."
+    return float(np.mean([(chain[1:] != chain[:-1]).any(-1).mean() for chain in one]))
 
 
 def _acceptance(x: np.ndarray, told) -> np.ndarray:
     "Mean acceptance of every posterior, [m], as told or as the share of steps that move."
-    if told is None: return (np.diff(x, axis=2) != 0).any(-1).mean((1, 2))
+    if told is None: return np.array([_moves(one) for one in x])
     rates, (m, c) = as_numbers(told, "acceptance", as_array(told).shape).astype(float), x.shape[:2]
     if rates.size in (1, m, m * c) and rates.min() >= 0 and rates.max() <= 1:
         return rates.reshape(m, -1).mean(1) if rates.size > 1 else np.full(m, float(rates.item()))
@@ -363,12 +372,18 @@ def _acceptance(x: np.ndarray, told) -> np.ndarray:
                      f"{rates.max():g}; expected {c} shares from 0 to 1 for each of {m} posteriors")
 
 
+def _halves(one: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Mean variance within halves of chains, [d], and the variance of their means; of chains [c, steps, d]."
+    c, steps, d = one.shape
+    halves = one[:, :steps // 2 * 2].astype(float).reshape(2 * c, -1, d)
+    return halves.var(1, ddof=1).mean(0), halves.mean(1).var(0, ddof=1)
+
+
 def _apart(x: np.ndarray, tau: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Split R-hat [m] of the worst parameter, its limit, and p that only chance parts the halves."
     from scipy.stats import f
     (m, c, steps, d), n = x.shape, x.shape[2] // 2
-    halves = np.concatenate([x[:, :, :n], x[:, :, n:2 * n]], 1)
-    within, between = halves.var(2, ddof=1).mean(1), halves.mean(2).var(1, ddof=1)    # [m, d]
+    within, between = np.array([_halves(one) for one in x]).swapaxes(0, 1)    # [m, d]
     known = 2 * c * n / 11 / tau      # degrees of freedom of tau: its relative variance is 22 tau / steps
     ratio = between / (within * tau / n)
     p = f.sf(ratio, 2 * c - 1, known)
@@ -397,7 +412,8 @@ def _cut(x: np.ndarray, tau: np.ndarray, facets: np.ndarray) -> np.ndarray:
     "Density at the worst edge, [m], by a normal's at the end of its 95 % interval, less what chance adds."
     from scipy.stats import norm
     (m, c, steps, d), found = x.shape, np.zeros(len(x))
-    for i, one in enumerate(x.reshape(m, -1, d)):
+    for i, one in enumerate(x):
+        one = one.reshape(-1, d).astype(float)
         inside = -(one @ facets[:, :d].T + facets[:, d])                    # [samples, facets]
         width = np.einsum("fi,ij,fj->f", facets[:, :d], np.atleast_2d(np.cov(one.T)), facets[:, :d]) ** .5
         share, independent = (inside < _NEAR * width).mean(0), c * steps / tau[i].max()
@@ -413,7 +429,7 @@ def chain_health(
     prior_box=None,  # [2, d] lowest and highest place that the prior allows
     design=None,     # [K, d] points in whose hull the posterior is defined, in place of `prior_box`
 ) -> Finding:
-    "Whether chains have not arrived, hardly move, or run into an edge of the prior."
+    "Whether chains have not arrived, are short, or run into an edge of the prior."
     x = _chains(chains)
     m, c, steps, d = x.shape
     if steps < _LENGTH:
@@ -432,15 +448,19 @@ def _stuck(still: np.ndarray, steps: int) -> Finding:
 
 
 def _moving(x, rates, facets) -> list[Finding]:
-    "The findings about chains that move, [m, c, steps, d]."
+    "The findings about chains that move, [m, c, steps, d]; long ones are thinned."
+    every = ceil(x.shape[2] / _STEPS)
+    x = x[:, :, ::every]
     tau = _tau(x)
     dense = None if facets is None else _cut(x, tau, facets)
     steps, (rhat, limit, p) = x.shape[2], _apart(x, tau)
-    told = dict(tau=float(np.median(tau)), acceptance=float(np.median(rates)), rhat=float(rhat.max()),
-                effective=float(np.median(x.shape[1] * steps / tau.max(1))),
+    told = dict(tau=every * float(np.median(tau)), acceptance=float(np.median(rates)),
+                rhat=float(rhat.max()), effective=float(np.median(x.shape[1] * steps / tau.max(1))),
+                every=every,
                 edge=None if dense is None else float(np.median(dense)))
     length = steps / tau.max(1)
-    found = [_parted(rhat, limit, p, told), _accepted(rates, x.shape[1] * length, told),
+    slow = (length < _LENGTH) | (p <= LEVEL)
+    found = [_parted(rhat, limit, p, told), _accepted(rates, slow, x.shape[1] * length, told),
              _counted("short", length < _LENGTH, length < HALF * _LENGTH, float(np.median(length)), _LENGTH,
                       told, "steps over the autocorrelation time, the median")]
     if dense is None: return found
@@ -448,14 +468,20 @@ def _moving(x, rates, facets) -> list[Finding]:
     return found + [_counted("edge", dense > 1, dense > 1, told["edge"], 1., told, what)]
 
 
-def _accepted(rates, independent, told) -> Finding:
-    "The finding about acceptance, [m], of as many independent draws."
+def _accepted(rates, slow, independent, told) -> Finding:
+    "The finding about acceptance, [m], where chains are short or apart, of as many independent draws."
     from scipy.stats import norm
     (low, high), median = _ACCEPTED, told["acceptance"]
     noise = norm.isf(LEVEL / 2) * np.sqrt(rates * (1 - rates) / independent)
-    off = (rates < low - noise) | (rates > high + noise)
+    off = slow & ((rates < low - noise) | (rates > high + noise))
     return _counted("acceptance", off, off & False, median, low if median < high else high, told,
                     f"acceptance, the median; from {rates.min():.3f} to {rates.max():.3f}")
+
+
+def _draws(told) -> str:
+    "How many independent draws there are, and whether chains were thinned."
+    thinned = f", looking at one step in {told['every']}" if told["every"] > 1 else ""
+    return f"{told['effective']:.0f} independent draws{thinned}"
 
 
 def _parted(rhat, limit, p, told) -> Finding:
@@ -464,7 +490,7 @@ def _parted(rhat, limit, p, told) -> Finding:
     bad, i = p <= LEVEL, int(p.argmin())
     chance = float(binom.sf(bad.sum() - 1, len(p), LEVEL)) if len(p) > 1 else float(p[0])
     why = (f"split R-hat of the worst of {len(p)} posteriors; halves are apart in {bad.sum()} of them; "
-           f"{told['effective']:.0f} independent draws")
+           f"{_draws(told)}")
     status = status_of(chance, bool((bad & (rhat > _RHAT)).any()))
     return adviser.found("UNC03", status, "apart", statistic=rhat[i],
                   threshold=limit[i], p=chance, evidence={"why": why, **told})
@@ -473,8 +499,7 @@ def _parted(rhat, limit, p, told) -> Finding:
 def _counted(case, bad, worse, value, limit, told, what) -> Finding:
     "The finding about how many posteriors are bad, and how many worse, [m]."
     status = "ok" if bad.mean() <= LEVEL else "fail" if worse.mean() > HALF else "warn"
-    why = (f"{what}; {bad.sum()} of {len(bad)} posteriors are beyond; {told['effective']:.0f} independent "
-           "draws")
+    why = f"{what}; {bad.sum()} of {len(bad)} posteriors are beyond; {_draws(told)}"
     return adviser.found("UNC03", status, case, statistic=value, threshold=limit,
                          evidence={"why": why, **told})
 
@@ -661,6 +686,7 @@ def _uncurved(share: float, kept: str) -> Finding:
 
 # %% ../../nbs/lensing/10_checks.ipynb #a9506d15
 _ROWS, _COLUMNS = 1000, 1024   # a side, of which all pairs are correlated: a second of work
+_MERGED = round(HALF**-2)      # neighbouring values of a column: half of a half of what coincides did before
 
 
 def _groups(train_x, x) -> np.ndarray:
@@ -705,6 +731,18 @@ def _twins(train_x, x, draw) -> tuple[np.ndarray, float]:
     return same, min(p, float(poisson.sf(same.sum() - 1, mean)))
 
 
+def _repeats(train_x, x, draw) -> float:
+    "p that the rows of a table repeat by chance, as its columns are coarse; 1 where those cannot tell."
+    from scipy.stats import binom
+    groups = _groups(train_x, x)
+    first = np.unique(groups, return_index=True)[1]
+    columns = _few(x.shape[1], max(1, _ROWS * _COLUMNS // len(groups)), draw)
+    rows = np.concatenate([train_x[:, columns], x[:, columns]])[first]
+    cells = np.stack([np.unique(column, return_inverse=True)[1] // _MERGED for column in rows.T], 1) + 0.
+    repeats, more = len(groups) - len(rows), len(rows) - len(np.unique(_groups(cells, cells[:0])))
+    return float(binom.sf(repeats - 1, repeats + more, HALF)) if more < HALF * len(rows) else 1.
+
+
 def _some(rows: np.ndarray, draw, columns=None) -> np.ndarray:
     "Rows, and columns unless they are given, as many as are looked at."
     if columns is None: columns = _few(rows.shape[1], _COLUMNS, draw)
@@ -740,7 +778,7 @@ def _copies(r: np.ndarray, limits: np.ndarray, a: int, draw) -> tuple[np.ndarray
     known = _known(groups, a)
     return known, p_value(int(known.sum()), _dealt(groups, a, draw)) if known.any() else 1.
 
-# %% ../../nbs/lensing/10_checks.ipynb #8fcf319a
+# %% ../../nbs/lensing/10_checks.ipynb #309f7d1b
 @check("DATA02", "lensing", needs=("train_x", "x"))
 def judged_by_itself(
     train_x,       # [a, ...] rows that train, choose or calibrate
@@ -754,6 +792,20 @@ def judged_by_itself(
     a, b, draw = a.reshape(len(a), -1), b.reshape(len(b), -1), stream(seed, "DATA02")
     same, p = _twins(a, b, draw)
     if 2 * p <= LEVEL: return _shared(same, "same", p, "are in `train_x`, number for number")
+    found, again = _resembled(a, b, same, p, draw), _repeats(a, b, draw) if same.any() else 1.
+    return found if again > LEVEL else _worst([_repeated(same, again), found])
+
+
+def _repeated(same, p: float) -> Finding:
+    "The finding about a table that repeats rows, of which some are on both sides, [b]."
+    why = (f"of the rows of `x`, {same.sum()} of {len(same)} are in `train_x`, number for number, as the "
+           "table repeats rows: no more than any random split would put there")
+    return adviser.found("DATA02", "warn", "repeats", statistic=same.mean(), p=p, threshold=0.,
+                         evidence={"why": why})
+
+
+def _resembled(a, b, same, p: float, draw) -> Finding:
+    "The finding about rows that are alike, or where none can be told, about those that are the same."
     columns = _few(a.shape[1], _COLUMNS, draw)
     a, b = (_some(rows, draw, columns) for rows in (a, b))
     if (found := _alike(np.concatenate([a, b]))) is None:
@@ -774,7 +826,7 @@ def _shared(known, case, p, what, told=None) -> Finding:
     return adviser.found("DATA02", status_of(p, known.mean() > HALF), case, statistic=known.mean(), p=p,
                          threshold=HALF, evidence={"why": why, **(told or {})})
 
-# %% ../../nbs/lensing/10_checks.ipynb #309f7d1b
+# %% ../../nbs/lensing/10_checks.ipynb #f71d3aad
 _SETTINGS = {"batch": ("batch", "batch_size"), "lr": ("lr", "learning_rate"), "epochs": ("epochs",),
              "rows": ("rows",), "updates": ("updates",)}
 
@@ -785,14 +837,14 @@ def _told(config, name: str):
 
 
 def _settings(config, name: str) -> dict[str, float]:
-    "Numbers above 0 that a config tells of these settings; a `ValueError` for a batch or rate that is none."
+    "Numbers above 0 that a config tells of these settings; a `ValueError` for a batch or rate of 0 or less."
     found = {}
     for setting, names in _SETTINGS.items():
         value = next((told for one in names if (told := _told(config, one)) is not None), None)
         if value is None: continue
         number = as_array(value)
-        fits = not number.ndim and number.dtype.kind in "iuf" and 0 < number < np.inf
-        if fits: found[setting] = float(number)
+        if number.ndim or number.dtype.kind not in "iuf": continue     # words and lists: settings of others
+        if 0 < number < np.inf: found[setting] = float(number)
         elif setting in ("batch", "lr"):
             raise ValueError(f"{setting} of {name} is {value!r}; expected a number above 0")
     return found

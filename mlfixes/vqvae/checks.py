@@ -448,9 +448,9 @@ _LARGEST = 10_000   # rows of the null; more rows vary less, so that it errs on 
 _FREE = 5           # degrees of freedom of the null: the fewest whose fourth moment is finite
 
 
-def _effective(variances: np.ndarray) -> np.ndarray:
-    "exp of the entropy of the shares, [...], of variances [..., d]."
-    return 2 ** _entropies(variances / variances.max(-1, keepdims=True))
+def _unheard(variances: np.ndarray) -> np.ndarray:
+    "Share of the columns with less than `LEVEL` of an equal share of the variance, [...], of [..., d] above 0."
+    return (variances < LEVEL * variances.mean(-1, keepdims=True)).mean(-1)
 
 
 @lru_cache(maxsize=1)
@@ -470,15 +470,16 @@ def _inside(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first / mass, second / mass - (first / mass) ** 2
 
 
-def _tails(n: int, d: int, generator) -> np.ndarray:
+@lru_cache(maxsize=64)
+def _tails(n: int, d: int, seed: int) -> np.ndarray:
     "Share of the sum of squares in the largest 1 % of n Student rows, worst of d columns, [DRAWS or more]."
     from mlfixes.vqvae.diagnose import WORST
-    n = min(n, _LARGEST)
+    n, draw = min(n, _LARGEST), stream(seed, "REC02 tails")
     m = ceil(WORST * n)
     draws = max(DRAWS, min(round(1 / SURE) - 1, _AT_ONCE // (m * d)))
     worst, at_once = np.zeros(draws), ceil(_AT_ONCE / m / draws)
     for width in np.diff([*range(0, d, at_once), d]):
-        worst = np.maximum(worst, _largest_shares(n, m, (draws, int(width)), generator).max(1))
+        worst = np.maximum(worst, _largest_shares(n, m, (draws, int(width)), draw).max(1))
     return worst
 
 
@@ -520,23 +521,30 @@ def misscaled_columns(
     if n < 2: return adviser.lacks("REC02", "one row has no variance", ceil(1 / WORST))
     variances, shares = _spreads(values)
     if not variances.any(): return adviser.lacks("REC02", "all columns are constant")
-    draw = stream(seed, "REC02")
-    apart = _apart(variances, _effective(draw.chisquare(n - 1, (DRAWS, d))), names)
-    if n < 1 / WORST: return apart    # too few rows to look at 1 % of them
-    return _worst([apart, _tailed(shares, _tails(n, d, draw), names)])
+    varies = int((variances > 0).sum())
+    apart = _apart(variances, _unheard(stream(seed, "REC02").chisquare(n - 1, (DRAWS, varies))), names)
+    smooth = np.flatnonzero(_continuous(values))
+    if n < 1 / WORST or not len(smooth): return apart    # too few rows to look at 1 % of them, or no tails
+    return _worst([apart, _tailed(shares[smooth], _tails(n, len(smooth), seed), [names[j] for j in smooth])])
+
+
+def _continuous(values: np.ndarray) -> np.ndarray:
+    "Whether most rows have a number of their own, [d]; of the first `_LARGEST`."
+    some = np.sort(values[:_LARGEST], axis=0)
+    return (some[1:] != some[:-1]).mean(0) > HALF
 
 
 def _apart(variances, null, names) -> Finding:
     "The finding about variances of columns, [d]."
-    effective, d = float(_effective(variances)), len(names)
-    p = min(1., 2 * p_value(-effective, -null))
-    status = "fail" if p <= LEVEL and effective < HALF * d else "ok"
     positive, top = variances[variances > 0], names[int(variances.argmax())]
+    unheard = float(_unheard(positive))
+    p = min(1., 2 * p_value(unheard, null))
     decades = float(np.log10(positive.max()) - np.log10(positive.min())) / 2
-    most = 100 * variances.max() / variances.sum()
-    why = (f"effective columns of {d}: deviations are {decades:.1f} decades apart, {top!r} has {most:.0f} % "
-           f"of the variance; {d - len(positive)} are constant")
-    return adviser.found("REC02", status, "scales", statistic=effective, threshold=HALF * d, p=p, evidence={
+    why = (f"of the {len(positive)} columns that vary have less than {LEVEL:.0%} of an equal share of the variance: "
+           f"deviations are {decades:.1f} decades apart, {top!r} has {100 * variances.max() / variances.sum():.0f} % "
+           f"of it; {len(names) - len(positive)} are constant")
+    status = "fail" if p <= LEVEL and unheard > HALF else "ok"
+    return adviser.found("REC02", status, "scales", statistic=unheard, threshold=HALF, p=p, evidence={
         "why": why, "decades": decades, "constant": [names[j] for j in np.flatnonzero(variances == 0)[:20]]})
 
 
@@ -547,9 +555,9 @@ def _tailed(shares, null, names) -> Finding:
     beyond, half = int((shares > limit).sum()), int((shares > HALF).sum())
     why = (f"of the variance of {names[at]!r} is in 1 % of the rows; of {len(names)} columns {beyond} have "
            f"more there than chance gives Student ones of {_FREE} degrees, {half} more than half")
-    told = {"why": why, "beyond_chance": beyond, "beyond_half": half}
-    return adviser.found("REC02", status_of(p, shares[at] > HALF and p <= sure), "tails", statistic=shares[at],
-                         threshold=limit, p=p, evidence=told)
+    status = status_of(p, half > HALF * len(names) and p <= sure) if half else "ok"
+    return adviser.found("REC02", status, "tails", statistic=shares[at], threshold=max(limit, HALF), p=p, evidence={
+        "why": why, "beyond_chance": beyond, "beyond_half": half})
 
 # %% ../../nbs/vqvae/11_checks.ipynb #3115dfc0
 _MINUS_ONE = 2 * 2 ** 2 + 2   # variance of e^2 - z^2, Gaussian with variances 2 and 1
@@ -956,12 +964,16 @@ def category_drift(
     "Whether names of categories stand for other columns than in the other run."
     from mlfixes.vqvae.grouping import matched
     told = (None, None) if names is None or other_names is None else (names, other_names)
-    table = matched(*(_named_groups(one) for one in (groups, other_groups)), *told)
+    mine, other = _named_groups(groups), _named_groups(other_groups)
+    table = matched(mine, other, *told)
     shared = [name for name in table.index if name in table.columns]
     if not shared: return adviser.lacks("DATA03", "the runs have no name of a category in common")
     overlaps = {name: float(table.loc[name, name]) for name in shared}
     moved = [name for name in shared if overlaps[name] <= HALF]
-    status = "fail" if len(moved) > HALF * len(shared) else "warn" if moved else "ok"
+    held = sum(len(mine[name]) for name in shared)
+    both = sum(J / (1 + J) * (len(mine[name]) + len(other[name])) for name, J in overlaps.items())   # |A & B|
+    most = len(moved) > HALF * len(shared) and both < HALF * held
+    status = "fail" if most else "warn" if moved else "ok"
     away = next((f"; {name!r} is most like {like!r} of the other run" for name in moved
                  if (like := table.loc[name].idxmax()) != name), "")
     why = f"least overlap of namesakes; {len(moved)} of {len(shared)} names stand for other columns{away}"
