@@ -287,7 +287,6 @@ def test_one_of_two_classes(draw, thread):
     found(examine(logits=scored(draw, guessed(draw, labels, 2, .8), 2), labels=labels), "CLS01", "ok")
 
 
-@pytest.mark.xfail(strict=True, reason="CLS01 says so wherever one class has a label more than the other")
 def test_equal_classes_are_not_called_rare(draw):
     "wangyirui/AD_Prediction#17: 78 images of one class and 72 of the other are no reason to predict one of them only."
     labels = draw.permutation(np.arange(150) < 72).astype(int)
@@ -300,7 +299,7 @@ def test_one_class_as_the_others_are_rare(draw):
     labels = (draw.random(1000) < .1).astype(int)
     logits = np.c_[2.2 + .4 * draw.normal(size=1000).clip(-3) - .3 * labels, np.zeros(1000)]
     diagnosis = examine(logits=logits, labels=labels, train_labels=labels)
-    found(diagnosis, "CLS01", "fail", "class 0 has 1.000", "how frequent", "weight the loss")
+    found(diagnosis, "CLS01", "warn", "class 0 has 1.000", "how frequent", "weight the loss")
 
 
 # --- 13: labels of others

@@ -2,8 +2,8 @@
 
 Every check has a healthy situation and a fault of its own here, drawn anew for each seed: sizes over some
 decades, columns that are correlated, tails and ties, half precision, models fitted in closed form. They were
-written from the question that a check asks, not from its code. Whole runs hand `examine` all that a user would
-have; arms are those of the families' studies, on seeds that no study used.
+written from the question that a check asks, not from its code. Whole runs, simulated and on real tables, hand
+`examine` all that a user would have; arms are those of the families' studies, on seeds that no study used.
 healthy.csv: how often a check fails, or refuses its inputs, where nothing is wrong; `upper` is the end of the
 95 % Clopper-Pearson interval. faults.csv: how often it finds its fault; a check that promises no more than a
 warning is held to that. runs.csv: runs in which nothing is wrong and any check fails. arms.csv: what fails on
@@ -24,10 +24,11 @@ import numpy as np
 from scipy.cluster.vq import kmeans2, vq
 from scipy.signal import lfilter
 from scipy.special import softmax
-from scipy.stats import binomtest
 
+from doctor_real import REAL
 from mlfixes.doctor.checkup import InputError, examine
 from mlfixes.doctor.findings import Diagnosis, load_checks
+from mlfixes.doctor.trial import bound
 
 ROOT = Path(__file__).resolve().parent.parent
 SPARE = 3       # situations drawn for one that a check applies to, at most
@@ -47,7 +48,7 @@ class Fault:
 
 HEALTHY: dict[str, Callable] = {}
 FAULTS: dict[str, Fault] = {}
-BUNDLES: dict[str, Callable] = {}
+BUNDLES: dict[str, Callable] = dict(REAL)
 
 
 def healthy(code: str):
@@ -203,10 +204,11 @@ def scored_with_margin(rng):
 @healthy("CLS03")
 def sure_of_something(rng): return scores_of(rng, classifier(rng))
 
-@faulty("CLS03", "the shares of the classes for every sample")
-def only_shares(rng):
+@faulty("CLS03", "the same scores for every sample, up to rounding")
+def only_a_bias(rng):
     C, n = whole(rng, 2, 200), whole(rng, 50, 3000)
-    return {"probs": softmax(np.log(shares(rng, C)) + rng.uniform(0, .02) * rng.normal(size=(n, C)), 1)}
+    bias, rounding = rng.normal(size=C) * pick(rng, .01, 1., 5.), rng.uniform(0, 2e-8) * rng.normal(size=(n, C))
+    return {"logits": kept(rng, bias + rounding), "labels": members(rng, n, C)}
 
 @healthy("EMB01")
 def spread_embeddings(rng):
@@ -365,9 +367,9 @@ def soft(rng, ids, C: int) -> np.ndarray:
     np.put_along_axis(logits, ids[..., None], logits.max(-1, keepdims=True) + rng.uniform(.5, 6), -1)
     return softmax(logits, -1).astype(np.float32)
 
-def placed(rng, truth, C: int, apart: float = 0.) -> np.ndarray:
-    "Embeddings of items in clusters."
-    d = whole(rng, 8, 64)
+def placed(rng, truth, C: int, apart: float = 0., least: int = 8) -> np.ndarray:
+    "Embeddings of items in clusters, in `least` to 64 dimensions."
+    d = whole(rng, least, 64)
     centres = rng.normal(size=(C, d)) * (apart or rng.uniform(2, 4)) * np.sqrt((1 + np.log(C)) / d)
     return (centres[truth] + columns(rng, d)(len(truth)) + rng.normal(size=d)).astype(np.float32)
 
@@ -429,7 +431,7 @@ def common_names(rng):
 @faulty("CLU03", "heads agree, each with names of its own, and vote by name")
 def own_names(rng):
     c = clustering(rng, C=whole(rng, 5, 60), H=int(rng.integers(2, 7)), right=rng.uniform(.75, .95))
-    return as_given(rng, c)
+    return as_given(rng, c) | {"answer": "raw vote"}
 
 @healthy("CLU04")
 def near_together(rng):
@@ -439,11 +441,12 @@ def near_together(rng):
     c.ids = np.array([pick(rng, means, lambda: rng.permutation(c.C)[trained(rng, emb, c)])() for _ in range(c.H)])
     return as_given(rng, c) | {"embeddings": emb}
 
-@faulty("CLU04", "heads with random weights, or items in another order")
+@faulty("CLU04", "heads with random weights in 32 dimensions or more, or items in another order")
 def learned_nothing(rng):
     c = clustering(rng, C=whole(rng, 3, 30), n=whole(rng, 200, 2000))
-    emb = placed(rng, c.truth, c.C)
-    if rng.random() < .5: return {"embeddings": emb, "clusters": rng.permutation(c.truth), "n_clusters": c.C}
+    another = rng.random() < .5
+    emb = placed(rng, c.truth, c.C, least=8 if another else 32)
+    if another: return {"embeddings": emb, "clusters": rng.permutation(c.truth), "n_clusters": c.C}
     ids = (units(emb - emb.mean(0)) @ rng.normal(size=(emb.shape[1], c.C))).argmax(1)
     return {"embeddings": emb, "clusters": ids, "n_clusters": c.C}
 
@@ -494,10 +497,14 @@ def rate_that_counts(rng):
     losses = {"losses": curve(rng, np.log(c.C), .3 * np.log(c.C), T)}
     return {"lr": rates} | pick(rng, {}, losses, {"cluster_history": moved, "n_clusters": c.C} | losses)
 
-@faulty("LOSS02", "a rate of 0 in most epochs, or clusters that stay where they were")
+@faulty("LOSS02", "a rate of 0 in most epochs, clusters that stay where they were, or a loss that grows and grows")
 def still(rng):
     T, c = whole(rng, 10, 300), clustering(rng, C=whole(rng, 2, 20), H=1, n=whole(rng, 800, 3000))
-    if rng.random() < .5: return {"lr": np.where(np.arange(T) < T * rng.uniform(.6, 1), 0., 1e-3)}
+    way = rng.integers(3)
+    if way == 0:
+        rise = np.log(c.C) * rng.uniform(5, 500) ** np.linspace(0, 1, T)
+        return {"losses": rise * (1 + .05 * rng.normal(size=T)), "loss_fn": "cross_entropy", "n_classes": c.C}
+    if way == 1: return {"lr": np.where(np.arange(T) < T * rng.uniform(.6, 1), 0., 1e-3)}
     history = np.repeat(c.ids, 6, 0)
     some = rng.random(c.n) < .1 / c.C
     history[3:, some] = rng.integers(c.C, size=some.sum())
@@ -1146,6 +1153,7 @@ class Family:
     corrected: str
     expected: tuple    # codes, one of which has to fail on the broken arm
     seeds: int         # as many as take ten minutes of one core
+    profile: str = "quick"   # of the study whose budget is kept to
 
 
 def arcface_inputs(config, seed: int, broken: bool) -> dict:
@@ -1190,16 +1198,16 @@ FAMILIES = {
                    ("CLU03", "CLU04", "LOSS03", "PAIR01"), 24),
     "vqvae": Family(vqvae_inputs, "baseline", "corrected",
                     ("DATA04", "REC01", "REC03", "VQ01", "VQ03"), 15),
-    "lensing": Family(lensing_inputs, "baseline", "corrected", ("FIT01", "UNC01", "UNC02"), 15),
+    "lensing": Family(lensing_inputs, "baseline", "corrected", ("FIT01", "UNC01", "UNC02"), 9, "standard"),
     "coreset": Family(coreset_inputs, "baseline", "corrected", ("SEL02", "SEL03", "SEL08"), 40)}
 
 
 @lru_cache
 def configs(family: str) -> dict:
-    "Arm -> config, at the size of a quick study."
+    "Arm -> config, at the size of the family's profile."
     from mlfixes.bench import find_task
     task = find_task(family)
-    return task.configs("quick", task.arms)
+    return task.configs(FAMILIES[family].profile, task.arms)
 
 
 def diagnosed(family: str, arm: str, seed: int) -> Diagnosis:
@@ -1210,13 +1218,6 @@ def diagnosed(family: str, arm: str, seed: int) -> Diagnosis:
 
 
 # ---- the trial ------------------------------------------------------------------------------------------
-
-def bound(count: int, n: int) -> tuple[float, float]:
-    "Ends of the 95 % Clopper-Pearson interval, of which each holds for itself at 97.5 %."
-    if not n: return 0., 1.
-    ends = binomtest(count, n).proportion_ci(.95, "exact")
-    return float(ends.low), float(ends.high)
-
 
 registered = lru_cache(load_checks)
 

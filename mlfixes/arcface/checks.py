@@ -35,20 +35,25 @@ _SIGNS_NEEDED = ceil(log(LEVEL) / log(.5))   # samples, all worse, with which `_
 # %% ../../nbs/arcface/05_checks.ipynb #9a62d0b7
 adviser = Adviser("arcface", {   # by code and case
     "CLS01": Advice(
-        "All samples get one class or a few: inputs on wildly different scales, a rate that threw the weights "
-        "off, a head that was never trained, or embeddings that share one direction.",
-        "Give `embeddings` (EMB01), `x` (REC02), `losses` with `n_classes` (LOSS01) and the `head` (HEAD05): they "
-        "tell these causes apart."),
+        "All samples get one class or a few: inputs on wildly different scales, a rate that threw the "
+        "weights off, a head that was never trained, or embeddings that share one direction.",
+        "Give `embeddings` (EMB01), `x` (REC02), `losses` with `n_classes` (LOSS01) and the `head` "
+        "(HEAD05): they tell these causes apart."),
     "CLS01 shared": Advice(
-        "All samples get one class or a few: the embeddings share a direction that decides between the classes "
-        "(see EMB01), and the head has not learned to look past it.",
+        "All samples get one class or a few: the embeddings share a direction that decides between the "
+        "classes (see EMB01), and the head has not learned to look past it.",
         "Centre the embeddings before the head (neck=\"unit-center\" or \"unit-batchnorm\"), in float32.",
         "centring-removes"),
     "CLS01 prior": Advice(
         "All samples get the class that most labels have: the model has learned how frequent the classes "
         "are, and little else.",
-        "Train longer and judge by AUC or by accuracy within classes; to find rare classes, lower their threshold, or "
-        "draw the classes evenly or weight the loss by class, which shifts the probabilities."),
+        "Train longer and judge by AUC or by accuracy within classes; to find rare classes, lower their "
+        "threshold, or draw the classes evenly or weight the loss by class, which shifts the probabilities."),
+    "CLS01 decision": Advice(
+        "All samples get one class or a few, as the best guess: the probabilities are right on average, "
+        "but tell samples apart by less than the classes differ in frequency.",
+        "Judge by AUC or log-likelihood, not by accuracy; train longer, or on features that tell the "
+        "classes apart."),
     "CLS02": Advice(
         "A model that knows nothing would hit more often: the scores know the label and are lowered "
         "for it (a margin), or label and column numbers disagree.",
@@ -63,22 +68,23 @@ adviser = Adviser("arcface", {   # by code and case
         "Every sample gets the same confident answer.",
         "See CLS01, and give `embeddings`, which tell whether they share a direction."),
     "CLS03 uniform": Advice(
-        "Every sample gets nearly the same probabilities, spread over the classes: the model has learned nothing, "
-        "or scale over temperature is too low.",
-        "Look at the scale of the inputs (REC02), the loss (LOSS01, LOSS02) and the head (HEAD05); with cosines, "
-        "raise scale / temperature to scale_bound(n_classes) or more."),
+        "Every sample gets nearly the same probabilities, spread over the classes: the model has learned "
+        "nothing, or scale over temperature is too low.",
+        "Look at the scale of the inputs (REC02), the loss (LOSS01, LOSS02) and the head (HEAD05); with "
+        "cosines, raise scale / temperature to scale_bound(n_classes) or more."),
     "EMB01": Advice(
         "The embeddings share one direction that says nothing about identity, so one class can be "
         "nearest to all of them, and similarities are high for any pair.",
         "Centre the embeddings before the head (neck=\"unit-center\" or \"unit-batchnorm\"), in float32.",
         "centring-removes"),
     "EMB01 lost": Advice(
-        "The embeddings do not tell identities apart, centred or not: the network has died, is fed "
-        "input of another scale than it was trained on, or the labels belong to others.",
+        "The embeddings do not tell identities apart, centred or not: they hold little of these labels, "
+        "the network has died, is fed input of another scale than it was trained on, or the labels "
+        "belong to others.",
         "Check the input's range and mean, batch-norm statistics, and the order of the labels."),
     "EMB01 dead": Advice(
-        "Units have died: most embeddings are zeros in every number, e.g. behind a ReLU whose biases a step that was "
-        "too long made negative, or that is fed unscaled inputs.",
+        "Units have died: most embeddings are zeros in every number, e.g. behind a ReLU whose biases a "
+        "step that was too long made negative, or that is fed unscaled inputs.",
         "Scale the inputs (REC02), lower the learning rate and start anew; or use a leaky ReLU."),
     "HEAD01": Advice(
         "Cosines end at 1, so with this scale over temperature even a perfect head cannot give the "
@@ -112,11 +118,12 @@ adviser = Adviser("arcface", {   # by code and case
         "Predictions follow another numbering of the identities than the labels do.",
         "Number the identities by one mapping that is stored with the model."),
     "DATA01 shuffled": Advice(
-        "Labels do not go with the samples: no numbering makes half of them right, though another one does better "
-        "than their own.",
-        "See that labels and samples were read, drawn and shuffled in one order; then compare the numberings.")})
+        "Labels do not go with the samples: no numbering makes half of them right, though another one "
+        "does better than their own.",
+        "See that labels and samples were read, drawn and shuffled in one order; then compare the "
+        "numberings.")})
 
-# %% ../../nbs/arcface/05_checks.ipynb #09ffdcfb
+# %% ../../nbs/arcface/05_checks.ipynb #22938ba6
 def _labels(values, n: int | None = None, name: str = "labels") -> np.ndarray:
     "Labels as whole numbers, [n]."
     labels = as_array(values)
@@ -125,7 +132,7 @@ def _labels(values, n: int | None = None, name: str = "labels") -> np.ndarray:
     if labels.dtype.kind in "iu": return labels
     raise ValueError(f"{name} holds {labels.dtype}; expected whole numbers that name columns of the logits")
 
-# %% ../../nbs/arcface/05_checks.ipynb #22938ba6
+
 def _of_two_classes(logits, probs):
     "Raises a `ValueError` for the scores of one class alone."
     name, given = ("probs", probs) if logits is None else ("logits", logits)
@@ -147,6 +154,7 @@ def _scores(logits, probs) -> np.ndarray | None:
 
 # %% ../../nbs/arcface/05_checks.ipynb #9d2aad52
 _BLOCK = 2 ** 20           # numbers that are worked on at a time: 4 MB
+_ULP = {"float16": 2. ** -11, "bfloat16": 2. ** -8}   # distance of the numbers just below 1
 _CLASSES = isqrt(_BLOCK)   # classes that are compared each with each, at most
 _ENOUGH = ceil((NormalDist().inv_cdf(1 - LEVEL / 2) / (2 * LEVEL)) ** 2)   # rows for a share, at most
 
@@ -231,7 +239,8 @@ def _neck(head) -> Callable:
 
 
 def _directions(embeddings, head=None) -> tuple[tuple[int, int], Callable, np.ndarray]:
-    "Shape [m, d], a function from some of m rows to unit vectors behind the neck, and which of n rows they are."
+    "Shape [m, d], a function from some of m rows to unit vectors behind the neck, and which of n rows "
+    "they are."
     emb, neck = as_numbers(embeddings, "embeddings", (None, None)), _neck(head)
     kept = np.concatenate([neck(emb[rows]).any(1) for rows in _blocks(*emb.shape)])
     if kept.all(): return emb.shape, lambda rows: _units(neck(emb[rows]), "embeddings"), np.arange(len(emb))
@@ -305,6 +314,35 @@ def _ranked(scores: np.ndarray, logits: bool, labels, generator) -> _Ranked | No
     won_p = _lost(int((centred & ~raw).sum()), int((raw & ~centred).sum()))
     return _Ranked(value / most, spread, p, won_p)
 
+# %% ../../nbs/arcface/05_checks.ipynb #e40e9787
+@dataclass(frozen=True)
+class _Stated:
+    "What predictions say together."
+    mean: np.ndarray   # [C] mean probabilities
+    whole: float       # entropy of the mean prediction, nats
+    inner: float       # mean entropy of the predictions, nats
+
+    @property
+    def told(self) -> float: return self.whole - self.inner
+
+    @property
+    def rounding(self) -> float:
+        "What predictions that differ by no more than float32 resolves would tell, nats."
+        return float(np.finfo(np.float32).eps) * log(len(self.mean))
+
+
+def _stated(scores: np.ndarray, logits: bool) -> _Stated:
+    "Mean prediction and entropies; in float64, as rounding adds up over classes."
+    from scipy.special import entr
+    total, inner = np.zeros(scores.shape[1]), 0.
+    for rows in _blocks(*scores.shape):
+        told = _log_probabilities(scores[rows].astype(float), logits)
+        p = np.exp(told)
+        total += p.sum(0)
+        inner -= float(np.vdot(p, told))
+    mean = total / len(scores)
+    return _Stated(mean, float(entr(mean).sum()), inner / len(scores))
+
 # %% ../../nbs/arcface/05_checks.ipynb #2cdcb758
 def _drawn(shares: np.ndarray, n: int, generator: np.random.Generator) -> np.ndarray:
     "Distinct classes and size of the largest, of `n` draws from the shares, [2, DRAWS]."
@@ -338,8 +376,10 @@ def class_collapse(
     null, usual = _drawn(shares, n, stream(seed, "CLS01")), names[shares.argmax()]
     shared = embeddings is not None and _decides(embeddings, len(shares))
     def ranked(): return _ranked(scores, logits is not None, _labels(labels), stream(seed, "ranks"))
-    ranks = None if labels is None else ranked
-    return _collapsed(np.bincount(_best(scores)), shares, usual, null, ranks, shared)
+    def stated(): return _stated(scores, logits is not None)
+    def honest(best): return not shared and _honest(stated(), _labels(labels), best)
+    looks = None if labels is None else (ranked, honest)
+    return _collapsed(np.bincount(_best(scores)), shares, usual, null, looks, shared)
 
 
 def _excused(status: str, ranked: _Ranked | None, prior: bool, few: bool) -> tuple[str, str]:
@@ -358,25 +398,41 @@ def _majority(share: float, n: int) -> bool:
     return bool(binom.sf(round(share * n) - 1, n, HALF) <= LEVEL)
 
 
-def _collapsed(counts, shares, usual, null, ranked, shared) -> Finding:
+def _honest(stated: _Stated, labels, best: int) -> bool:
+    "Whether predictions vary, and their means are the shares; half too much for the best class would show."
+    from scipy.stats import chi2
+    n, classes, z = len(labels), len(stated.mean), NormalDist().inv_cdf(1 - LEVEL)
+    counts, share = np.bincount(labels[labels >= 0], minlength=classes), (labels == best).mean()
+    if len(counts) > classes or n * share * HALF ** 2 < z ** 2 * (1 - share): return False
+    mean = np.maximum(stated.mean, 1e-300)
+    far = ((counts - n * mean) ** 2 / (n * mean)).sum() / 2       # shares are learned from samples, too
+    even = counts @ np.log(classes * mean)                        # how much likelier than equal shares
+    return stated.told > stated.rounding and chi2.sf(far, classes - 1) > LEVEL and even > log(LEVEL)
+
+
+def _collapsed(counts, shares, usual, null, looks, shared) -> Finding:
     "The finding about how often each class was predicted, where one is the usual label."
-    n, distinct, largest = counts.sum(), np.count_nonzero(counts), counts.max()
+    n, distinct, largest, best = counts.sum(), np.count_nonzero(counts), counts.max(), counts.argmax()
     many, most = null
     few_p, large_p = p_value(-distinct, -many), p_value(largest, most)
     taken = (largest / n - shares.max()) / (1 - shares.max())
     few = distinct < HALF * many.mean()
     value, limit = ((distinct, -critical(-many, LEVEL / 2)) if few_p <= large_p else
                     (largest / n, critical(most, LEVEL / 2) / n))
-    p = min(1., 2 * min(few_p, large_p))
-    prior = counts.argmax() == usual and _majority(shares.max(), n)
-    status = status_of(p, ranked is not None and (few or taken > HALF))
-    status, said = _excused(status, ranked() if ranked and status != "ok" else None, prior, few)
-    why = (f"of the classes {distinct} are predicted, {many.mean():.1f} expected; class {counts.argmax()} has "
-           f"{largest / n:.3f} of the predictions{said}")
+    p, said = min(1., 2 * min(few_p, large_p)), ""
+    prior = best == usual and _majority(shares.max(), n)
     case = "prior" if prior else "shared" if shared else ""
+    status = status_of(p, bool(looks) and (few or taken > HALF))
+    if looks and status != "ok": status, said = _excused(status, looks[0](), prior, few)
+    if status == "fail" and looks[1](best): status, case = "warn", "decision"
+    why = (f"of the classes {distinct} are predicted, {many.mean():.1f} expected; class {best} has "
+           f"{largest / n:.3f} of the predictions{said}{_DECIDED * (case == 'decision')}")
     return adviser.found("CLS01", status, case, statistic=value, threshold=limit, p=p, evidence={
         "why": why, "distinct": distinct, "expected": many.mean(), "largest_share": largest / n,
-        "labels_known": ranked is not None})
+        "labels_known": bool(looks)})
+
+
+_DECIDED = "; each class has the mean probability of its share, so the decision has collapsed, not the model"
 
 # %% ../../nbs/arcface/05_checks.ipynb #83868f6e
 _KS = (1, 5)   # of the top-k accuracies
@@ -452,18 +508,6 @@ def _contradicted(k, told, hits, chance, n) -> Finding:
     return adviser.found("CLS02", status, "impossible", statistic=told[k], threshold=hits[k] / n,
                          evidence={"why": why, "hits": hits, "reported": told})
 
-# %% ../../nbs/arcface/05_checks.ipynb #60eb8f90
-def _entropies(scores: np.ndarray, logits: bool) -> tuple[float, float]:
-    "Entropy of the mean prediction and mean entropy of the predictions, in nats."
-    from scipy.special import entr
-    total, inner = np.zeros(scores.shape[1]), 0.
-    for rows in _blocks(*scores.shape):
-        told = _log_probabilities(scores[rows], logits)
-        p = np.exp(told)
-        total += p.sum(0, dtype=float)
-        inner -= np.einsum("ij,ij->i", p, told).sum(dtype=float)
-    return float(entr(total / len(scores)).sum()), float(inner / len(scores))
-
 # %% ../../nbs/arcface/05_checks.ipynb #07061cd3
 @check("CLS03", "arcface")
 def constant_confidence(
@@ -477,22 +521,32 @@ def constant_confidence(
     scores = _scores(logits, probs)
     if scores is None: return adviser.lacks("CLS03", "needs `logits` or `probs`")
     n, classes = scores.shape
-    whole, inner = _entropies(scores, logits is not None)
+    stated = _stated(scores, logits is not None)
     gain, most = float(chi2.isf(LEVEL, classes - 1)) / 2, log(classes)
     if n < (needed := ceil(gain / (HALF ** 2 * most))):     # the limit is half of half of what could be told
         return adviser.lacks("CLS03", f"{n} samples are too few to tell a constant prediction", needed)
-    told, limit, status = whole - inner, np.finfo(np.float32).eps * most, "ok"
-    case = "one class" if whole < HALF * most else "uniform"
+    told, limit, status = stated.told, stated.rounding, "ok"
+    case = "one class" if stated.whole < HALF * most else "uniform"
     if labels is not None and len(np.unique(_labels(labels, n))) == 1:
         return adviser.lacks("CLS03", "all samples have one label, and may well get one prediction")
-    if told <= limit: status = "warn" if labels is None and case == "one class" else "fail"
+    if told <= limit:
+        dead = labels is not None or case == "uniform" or _dead(scores, logits is not None)
+        status = "fail" if dead else "warn"
     elif labels is not None and told <= gain / n:
         ranked, limit = _ranked(scores, logits is not None, _labels(labels), stream(seed, "CLS03")), gain / n
         if ranked and not (ranked.knows or ranked.unsure): status = "warn"
-    why = (f"nats that a prediction tells of {most:.2f}; the mean prediction has entropy {whole:.3g}, "
-           f"a single one {inner:.3g}")
+    why = (f"nats that a prediction tells of {most:.2f}; the mean prediction has entropy {stated.whole:.3g}, "
+           f"a single one {stated.inner:.3g}")
     return adviser.found("CLS03", status, case, statistic=told, threshold=limit, evidence={
-        "why": why, "marginal": whole, "conditional": inner, "case": "none" if status == "ok" else case})
+        "why": why, "marginal": stated.whole, "conditional": stated.inner,
+        "case": "none" if status == "ok" else case})
+
+
+def _dead(scores: np.ndarray, logits: bool) -> bool:
+    "Whether all rows are the same, though not because a probability has rounded to 1."
+    low, high = scores.min(0), scores.max(0)
+    same = (high - low).max() <= np.finfo(np.float32).eps * max(-low.min(), high.max())
+    return bool(same and (logits or high.max() < 1 - _ULP["float16"]))     # the coarsest that is kept
 
 # %% ../../nbs/arcface/05_checks.ipynb #1f1f4168
 def _same_class(
@@ -597,7 +651,7 @@ def _identity(units: Callable, shape: tuple[int, int], labels, generator) -> dic
     judged, shares = rows[_some(len(rows), _ENOUGH, generator)], np.bincount(codes[rows]) / len(rows)
     n, nearest = len(judged), _told_apart(units, codes, shape[1], judged)
     (raw, centred), guess = nearest == codes[judged], float(shares[nearest[1]].mean())
-    if guess ** n > LEVEL: return {}    # not even a perfect model could be told from guessing
+    if binom.sf(round(n * (guess + HALF * (1 - guess))) - 1, n, guess) > LEVEL: return {}    # too few
     cost = _lost(int((centred & ~raw).sum()), int((raw & ~centred).sum()))
     return {"nearest_mean_raw": float(raw.mean()), "nearest_mean_centred": float(centred.mean()),
             "guessing": guess, "identity_p": float(binom.sf(int(centred.sum()) - 1, n, guess)),
@@ -646,7 +700,22 @@ def anisotropy(
     further = {"effective_rank": rank, **_matched(embeddings, other_embeddings)}
     if n < given: further["zeros"] = given - n
     hit = _hit_by_model(_kept(scores, there, given), labels, n) if identity else {}
+    if identity and other_embeddings is not None:
+        _, others, whole = _directions(other_embeddings)
+        if len(whole) == n == given: hit |= _elsewhere(_identity(others, shape, labels, stream(seed, "EMB01")))
     return _shared(rho, limit, p, classes, n, identity | hit, further)
+
+
+def _elsewhere(identity: dict) -> dict[str, float]:
+    "What nearest means of other embeddings hit, where they are the same items."
+    return {f"{name}_elsewhere": identity[name] for name in ("nearest_mean_centred", "identity_p") if identity}
+
+
+def _lost_here(identity: dict) -> bool:
+    "Whether identities that other embeddings tell are lost by half or more."
+    if identity.get("identity_p_elsewhere", 1.) > LEVEL: return False
+    told, theirs = (identity[f"nearest_mean_centred{where}"] for where in ("", "_elsewhere"))
+    return told - identity["guessing"] < HALF * (theirs - identity["guessing"])
 
 
 def _kept(values, there: np.ndarray, n: int) -> np.ndarray | None:
@@ -702,7 +771,11 @@ def _shared(rho, limit, p, classes, n, identity, further) -> Finding:
     if "hit_by_model" in identity: why += f", the model {identity['hit_by_model']:.3f}"
     if zeros := further.get("zeros"): why += f"; {zeros} embeddings that are all zeros are left aside"
     if harmless and rho > limit: why += "; the direction in common costs nothing"
-    status = "fail" if lost else "ok" if harmless else status_of(p, rho > deciding and not _copes(identity))
+    if "nearest_mean_centred_elsewhere" in identity:
+        why += f", of the other embeddings {identity['nearest_mean_centred_elsewhere']:.3f}"
+    status = status_of(p, rho > deciding and (lost or not _copes(identity)))
+    if lost and status != "fail": status = "fail" if _lost_here(identity) else "warn"
+    elif harmless and not lost: status = "ok"
     return adviser.found("EMB01", status, "lost" * lost, statistic=rho, threshold=limit, p=p,
                          evidence={"why": why, "deciding": deciding, **identity, **further})
 
@@ -728,8 +801,6 @@ def low_scale(
         "why": why, "max_probability": best, "min_loss": min_loss(classes, scale, margin, temperature)})
 
 # %% ../../nbs/arcface/05_checks.ipynb #74a7c0eb
-_ULP = {"float16": 2. ** -11, "bfloat16": 2. ** -8}   # distance of the numbers just below 1
-
 @dataclass(frozen=True)
 class _Two:
     "What was scored, beside clean logits of the same samples."
@@ -802,7 +873,8 @@ def margin_metric(
 
 
 def _linear(scored, embeddings, head, labels, rows) -> Finding | None:
-    "The finding where logits are plain products with the head, up to a factor, an offset a class and rounding."
+    "The finding where logits are plain products with the head, up to a factor, an offset a class and "
+    "rounding."
     emb, neck, weight = as_array(embeddings), _neck(head), _weight(head).T
     blocks = [rows[block] for block in _blocks(len(rows), max(weight.shape))]
     def both(part): return np.array([scored[part], neck(emb[part]) @ weight], float)
@@ -1176,14 +1248,14 @@ def _of_renumbering(gained, lost, as_numbered, renumbered, n, wanted, offset) ->
     limit = (2 * binom.isf(LEVEL, changed, .5) - changed) / n if changed else 0.
     said = f"; the best adds {offset} to the class" if status != "ok" and offset else ""
     why = f"of the samples are won by renumbering: accuracy {renumbered:.3f}, not {as_numbered:.3f}{said}"
-    return adviser.found("DATA01", status, "renumbered" if found else "shuffled", statistic=(gained - lost) / n, threshold=limit, p=p,
-                         evidence={"why": why, "as_numbered": as_numbered, "renumbered": renumbered,
+    return adviser.found("DATA01", status, "renumbered" if found else "shuffled",
+                         statistic=(gained - lost) / n, threshold=limit, p=p, evidence={"why": why, "as_numbered": as_numbered, "renumbered": renumbered,
                                    "offset": offset})
 
 # %% ../../nbs/arcface/05_checks.ipynb #78f6121b
 def findings_on(
     arm: str = "",   # name that the evidence starts with, if any
-    **inputs,        # arrays by the names of the table above
+    **inputs,        # arrays by the names that the checks take
 ) -> Diagnosis:
     "What all checks of the family find; a `TypeError` for inputs that none of them takes."
     return family_findings("arcface", arm, **inputs)

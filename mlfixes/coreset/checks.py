@@ -556,10 +556,15 @@ def _in_rank(importance: np.ndarray, chosen: np.ndarray) -> float:
     return (ranks[chosen].mean() - ranks.mean()) / sd if sd else 0.
 
 
+def _spaced(k: int) -> int:
+    "How many of k chosen points are measured: their distances are new for every subset."
+    return min(k, _MEASURED, max(1, _CELLS // (10 * k)))
+
+
 def _spacing(pool: np.ndarray, chosen: np.ndarray, generator) -> tuple[float, np.ndarray]:
     "Mean distance of a chosen point to the nearest other one; of random subsets, [DRAWS]."
     (n, k), (scaled, unit) = (len(pool), len(chosen)), _scaler(pool)
-    m = min(k, _MEASURED, max(1, _CELLS // (10 * k)))  # here all distances are new for every subset
+    m = _spaced(k)
     def mean(positions):                               # in random order
         points = scaled(pool[positions])
         squares = _squares(points[:m], points)
@@ -574,11 +579,18 @@ def _standing(value: float, null: np.ndarray) -> float:
     return float((value - null.mean()) / spread) if spread else 0.
 
 
-def _in_pool(pool: np.ndarray, chosen: np.ndarray, generator) -> tuple[dict[str, float], float]:
-    "z of cover and spacing, and of the cover of random subsets half as large."
-    value, null, half, _ = _cover(pool, chosen, generator, 4 * _MEASURED)   # a finer look: half must differ
+def _in_pool(pool: np.ndarray, chosen: np.ndarray, generator) -> tuple[dict[str, float], float, str]:
+    "z of cover and spacing, and of the cover of random subsets half as large; how many points were drawn."
+    value, null, half, m = _cover(pool, chosen, generator, 4 * _MEASURED)   # a finer look: half must differ
     signs = {"cover": _standing(value, null), "spacing": _standing(*_spacing(pool, chosen, generator))}
-    return signs, _standing(half.mean(), null)
+    return signs, _standing(half.mean(), null), _drawn_of((m, len(pool)), (_spaced(len(chosen)), len(chosen)))
+
+
+def _drawn_of(cover: tuple[int, int], spacing: tuple[int, int]) -> str:
+    "How many points of all the pool, and of those chosen, were drawn to be measured; nothing where all were."
+    parts = (("cover", "points", cover), ("spacing", "chosen points", spacing))
+    told = [f"{sign} by {m} of {n} {of}, drawn at random" for sign, of, (m, n) in parts if m < n]
+    return "; ".join(["", *told])
 
 # %% ../../nbs/coreset/07_checks.ipynb #c860b713
 def _detectable(n: int, k: float, rows: int, ranked: bool) -> float:
@@ -638,28 +650,29 @@ def _disguise(counts, sizes, subsets=None, importance=None, pool=None, seed=0, n
     if rows < 2 and not ranked and pool is None:
         return adviser.lacks("SEL04", "one selection tells nothing; give more, or `pool` or `importance`", 2)
     if not 2 <= min(sizes) <= max(sizes) < n: return adviser.lacks("SEL04", _SOME.format(max(sizes), n), 2)
-    signs, told = _signs(counts, sizes, subsets, importance, pool, stream(seed, "SEL04"))
+    signs, told, part = _signs(counts, sizes, subsets, importance, pool, stream(seed, "SEL04"))
     limit = NormalDist().inv_cdf(1 - LEVEL / (2 * max(1, len(signs))))
     most = max(signs, key=lambda name: abs(signs[name]), default="")
     p = min(1., len(signs) * erfc(abs(signs[most]) / sqrt(2))) if signs else 1.
     if p > LEVEL and told < (wanted := limit + NormalDist().inv_cdf(1 - LEVEL)):
         needed = _size_needed(n, rows, ranked, wanted) if rows > 1 or ranked else None
         return adviser.lacks("SEL04", f"{np.mean(sizes):g} of {n} are too few to be told from chance", needed)
-    why = f"largest |z| against random subsets, that of {most}; a selection is above the threshold{note}"
+    why = (f"largest |z| against random subsets, that of {most}; a selection is above the threshold"
+           f"{note}{part}")
     return adviser.found("SEL04", "ok" if p <= LEVEL else "warn", statistic=abs(signs[most]), p=p,
                          threshold=limit, evidence={"why": why, "signs": signs})
 
 
-def _signs(counts, sizes, subsets, importance, pool, generator) -> tuple[dict[str, float], float]:
-    "z of every sign that the arrays allow, and that which a half informed selection would have."
-    n, signs = len(counts), {"same points again": _same_again(counts, sizes)}
+def _signs(counts, sizes, subsets, importance, pool, generator) -> tuple[dict[str, float], float, str]:
+    "z of every sign that the arrays allow, that of a half informed selection, and what points were drawn."
+    n, part, signs = len(counts), "", {"same points again": _same_again(counts, sizes)}
     told = _detectable(n, np.mean(sizes), len(sizes), importance is not None)
     if subsets is not None: signs["same points in succession"] = _in_succession(subsets, n)
     if importance is not None: signs["rank of importance"] = _in_rank(importance, subsets[-1])
     if pool is not None:
-        more, half = _in_pool(pool, subsets[-1], generator)
+        more, half, part = _in_pool(pool, subsets[-1], generator)
         signs, told = signs | more, max(told, half)
-    return {name: float(z) for name, z in signs.items() if z is not None}, told
+    return {name: float(z) for name, z in signs.items() if z is not None}, told, part
 
 # %% ../../nbs/coreset/07_checks.ipynb #0c19b718
 def _scores_needed(s: int, r: int, paired: bool) -> int | None:

@@ -460,9 +460,10 @@ def _moving(x, rates, facets) -> list[Finding]:
                 edge=None if dense is None else float(np.median(dense)))
     length = steps / tau.max(1)
     slow = (length < _LENGTH) | (p <= LEVEL)
+    few = (length < HALF * _LENGTH) & (x.shape[1] * length < _LENGTH)
     found = [_parted(rhat, limit, p, told), _accepted(rates, slow, x.shape[1] * length, told),
-             _counted("short", length < _LENGTH, length < HALF * _LENGTH, float(np.median(length)), _LENGTH,
-                      told, "steps over the autocorrelation time, the median")]
+             _counted("short", length < _LENGTH, few, float(np.median(length)), _LENGTH, told,
+                      "steps over the autocorrelation time, the median")]
     if dense is None: return found
     what = "density at the nearest edge, by that at the end of a 95 % interval, the median"
     return found + [_counted("edge", dense > 1, dense > 1, told["edge"], 1., told, what)]
@@ -621,10 +622,23 @@ def _overfits(losses, validation, generator) -> dict[str, float] | None:
     best = int(validation.argmin())
     if len(losses) - best < _EPOCHS: return None
     late, last = (float(np.median(values[-max(1, len(values) // 5):])) for values in (losses, validation))
-    won = validation[:best + 1].max() - validation[best]
-    lost = (last - validation[best]) / won if won > 0 else np.inf
+    won, rise = validation[:best + 1].max() - validation[best], float(last - validation[best])
+    lost = rise / won if won > 0 else np.inf
     p = _drift(np.diff(validation[best + 1:]), generator) if late < losses[best] else 1.
-    return dict(best=best + 1, p=p, lost=float(lost), fallen=float(losses[best] - late))
+    return dict(best=best + 1, p=p, trend=_trend(validation[best + 1:]), lost=float(lost), won=float(won),
+                noise=_fall(validation[best:][:max(best + 1, _EPOCHS - 1)]), rise=rise,
+                fallen=float(losses[best] - late))
+
+
+def _trend(values: np.ndarray) -> float:
+    "p that values, [T], rise only by chance around a level, by Kendall's rank correlation with time."
+    from scipy.stats import kendalltau
+    return float(kendalltau(np.arange(len(values)), values, alternative="greater").pvalue)
+
+
+def _fall(values: np.ndarray) -> float:
+    "The largest fall from any of the values, [T], to a later one."
+    return float((np.maximum.accumulate(values) - values).max())
 
 
 def _same_rows(first, second) -> np.ndarray:
@@ -667,11 +681,14 @@ def _learned(same, fit) -> Finding:
     kept = "" if same is None else f"{same.sum()} of {len(same)} rows are the same in two epochs"
     if fit is None: return _uncurved(share, kept)
     rises = fit["p"] <= LEVEL and (share == 0 or share > HALF)
-    by_heart = share > HALF and fit["fallen"] > 0 and fit["lost"] > 1
-    fails = by_heart or (rises and fit["lost"] > HALF)
+    by_heart = share > HALF and fit["fallen"] > 0 and fit["lost"] > 1 and fit["trend"] <= LEVEL
+    learned, large = fit["won"] > fit["noise"], fit["rise"] > HALF * fit["fallen"]
+    fails = learned and large and (by_heart or (rises and fit["lost"] > HALF))
     status = "fail" if fails else status_of(fit["p"], False)
     case = "unseen" if same is None else "stored" if share else "overfit"
     curve = f"behind epoch {fit['best']} validation lost {100 * fit['lost']:.0f} % of what it had won"
+    if not learned: curve = (f"up to epoch {fit['best']}, its best, validation won {fit['won']:.3g}, no more "
+                             f"than it falls by behind it, {fit['noise']:.3g}: what is lost cannot be told")
     why = "; ".join(part for part in (kept, curve) if part)
     return adviser.found("FIT01", status, case, statistic=fit["lost"], threshold=HALF, p=fit["p"],
                          evidence={"why": why, "same": share, **fit})

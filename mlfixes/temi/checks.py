@@ -66,9 +66,13 @@ adviser = Adviser("temi", {
         "Neighbours share a cluster no more often than under heads with random weights: the heads have "
         "learned nothing from the pairs.",
         "See PAIR01 and LOSS02; then start the heads at centroids (start=\"smooth k-means\").", "start"),
+    "CLU04 apart": Advice(
+        "Items share a cluster with their neighbours no more often than with any other item: clusters have "
+        "nothing to do with these embeddings.",
+        "Look whether embeddings and clusters have the same items in the same order; then see PAIR01 and "
+        "LOSS02."),
     "CLU04 unclear": Advice(
-        "These pairs of neighbours cannot tell the heads from ones with random weights: they are few, or so "
-        "alike that random heads put them together, too.",
+        "So few pairs of neighbours cannot tell the heads from ones with random weights.",
         "Give more items; then see PAIR01 and LOSS02."),
     "CLU05": Advice(
         "Plain k-means on the same embeddings finds the known classes better: training lost what was there "
@@ -97,6 +101,9 @@ adviser = Adviser("temi", {
     "LOSS02 still": Advice(
         "From the first record to the last, not even one cluster's worth of items was told anew.",
         "Raise the learning rate tenfold, and look whether the heads are in the optimiser.", "rate"),
+    "LOSS02 diverges": Advice(
+        "The loss ends far above where it began: steps were too long for it.",
+        "Lower the learning rate, or warm it up, and clip gradients."),
     "LOSS02 flat": Advice(
         "The loss ends no lower than it began: nothing was learned, or all of it before the first record.",
         "See LOSS01; look whether the optimiser holds all weights and gradients reach them, then try other "
@@ -201,15 +208,17 @@ def cluster_collapse(
     cluster_probs=None,  # [H, n, C] or [n, C]
     clusters=None,       # [H, n] or [n] in place of cluster_probs, with
     n_clusters=None,     # C
-    cluster_shares=None, # [C] expected sizes; equal ones unless told
+    cluster_shares=None, # [C] expected sizes, in any order; else those of
+    labels=None,         # [n] known classes, where there are C of them; else equal ones
     loss_fn="temi",      # word or function; "replacement" is known to merge clusters
     beta=.6,             # of that loss
     seed: int = 0,       # draws the null
 ) -> Finding:
     "Whether clusters are empty, or next to empty."
     if (given := _heads(cluster_probs, clusters, n_clusters)) is None: return adviser.lacks("CLU01", _WANTED)
-    (ids, classes), sizes = given, _expected(cluster_shares, given[1])
-    heads, n = ids.shape
+    (ids, classes), (heads, n) = given, given[0].shape
+    known_sizes = _class_sizes(labels, n, classes) if cluster_shares is None else cluster_shares
+    sizes = _expected(known_sizes, classes)
     needed = 1 + ceil(log(LEVEL * SURE / heads) / log(sizes.max()))   # beyond 1 / SURE draws, 99 in 100
     if n < needed:
         return adviser.lacks("CLU01", f"{n} items are too few to tell empty clusters from chance", needed)
@@ -217,7 +226,21 @@ def cluster_collapse(
     null, mean = _by_chance(sizes, n, heads, draw)
     if _halved(_used_effective(counts).min(1), null, mean, LEVEL).any():
         null, mean = _by_chance(sizes, n, heads, draw, _draws(counts.sum()))
-    return _used(counts, null, mean, *_merged(loss_fn, beta))
+    return _used(counts, null, mean, known_sizes is not None, *_merged(loss_fn, beta))
+
+
+def _class_sizes(labels, n: int, n_clusters: int) -> np.ndarray | None:
+    "How many items each class has, [C]; None without labels, or where there is not a class for each cluster."
+    if labels is None: return None
+    sizes = np.bincount(_known(labels, n))
+    return sizes if len(sizes) == n_clusters else None
+
+
+def _known(labels, n: int) -> np.ndarray:
+    "Known classes as numbers from 0 without gaps, [n]; a `ValueError` for another number of them."
+    y = as_array(labels)
+    if y.shape == (n,): return np.unique(y, return_inverse=True)[1]
+    raise ValueError(f"labels has shape {list(y.shape)}; expected [{n}], the known class of every item")
 
 
 def _halved(worst, null, mean, level) -> np.ndarray:
@@ -226,18 +249,19 @@ def _halved(worst, null, mean, level) -> np.ndarray:
     return (2 * ps <= level) & (worst < 1 + HALF * (mean - 1))
 
 
-def _used(counts, null, mean, case, extra) -> Finding:
-    "The finding about how many items each head puts in each cluster, [H, C]."
+def _used(counts, null, mean, expected, case, extra) -> Finding:
+    "The finding about how many items each head puts in each cluster, [H, C], where sizes are `expected`."
     values = _used_effective(counts)
     worst = values.min(1)
+    halved = _halved(worst, null, mean, max(SURE, 2 / (1 + null.shape[1])))
     i = int(np.array_equal(_halved(worst, null, mean, LEVEL), [False, True]))
     limit = 1 + HALF * (mean[1] - 1) if i else -critical(-null[0], LEVEL / 2)
-    fails = _halved(worst, null, mean, max(SURE, 2 / (1 + null.shape[1]))).any()
     why = (f"{('used', 'effective')[i]} clusters of the worst of {len(counts)} heads: {worst[0]:.0f} used, "
            f"{worst[1]:.1f} effective of {counts.shape[1]}; chance leaves {mean[0]:.1f} and {mean[1]:.1f}")
     p = min(1., 2 * p_value(-worst[i], -null[i]))
+    status = status_of(p, halved[0] or expected and halved[1])
     return adviser.found(
-        "CLU01", status_of(p, fails), case, statistic=worst[i], threshold=limit, p=p, evidence={
+        "CLU01", status, case, statistic=worst[i], threshold=limit, p=p, evidence={
             "why": why + extra, "used": values[0], "effective": values[1], "expected_used": mean[0],
             "expected_effective": mean[1], "largest_share": counts.max(1) / counts.sum(1)})
 
@@ -245,7 +269,7 @@ def _used(counts, null, mean, case, extra) -> Finding:
 def _merged(loss_fn, beta) -> tuple[str, str]:
     "Case of the advice, and what the loss is known to do to clusters."
     from mlfixes.temi.losses import merged_clusters
-    if callable(loss_fn) or loss_fn != "replacement": return "", ""
+    if not isinstance(loss_fn, str) or loss_fn != "replacement": return "", ""
     return "replacement", f"; the replacement likes {merged_clusters(beta):.1f} best"
 
 # %% ../../nbs/temi/08_checks.ipynb #6366b990
@@ -312,7 +336,7 @@ def _shared(share: float, spans: dict[str, float]) -> Finding:
     return adviser.found("CLU02", status, "share", statistic=share, threshold=_LARGEST_SHARE, evidence={
         "why": f"share of what moves that is not the objective's ({told})", "spans": spans})
 
-# %% ../../nbs/temi/08_checks.ipynb #03c73557
+# %% ../../nbs/temi/08_checks.ipynb #ac3d6ebb
 def _halves(n: int, generator) -> np.ndarray:
     "Whether an item is in the first half, [n]."
     first = np.zeros(n, bool)
@@ -324,54 +348,44 @@ def _agreeing(ids: np.ndarray) -> np.ndarray:
     "How many heads say what the first says, [n]."
     return (ids[1:] == ids[0]).sum(0)
 
-
-def _raw_null(ids: np.ndarray, n_clusters: int, generator) -> np.ndarray:
-    "Mean agreement with the first head when all others' ids are permuted, [DRAWS]."
-    cells = np.zeros((len(ids) - 1, n_clusters, n_clusters))
-    for table, head in zip(cells, ids[1:]): np.add.at(table, (ids[0], head), 1)
-    names = generator.permuted(np.tile(np.arange(n_clusters), (DRAWS, len(cells), 1)), axis=2)
-    met = cells[np.arange(len(cells))[:, None], np.arange(n_clusters), names]    # [DRAWS, H - 1, C]
-    return met.sum(-1).mean(-1) / ids.shape[1]
-
 # %% ../../nbs/temi/08_checks.ipynb #2b32d36e
 @check("CLU03", "temi")
 def unaligned_vote(
     cluster_probs=None, # [H, n, C]
     clusters=None,      # [H, n] in place of cluster_probs, with
     n_clusters=None,    # C
-    answer="raw vote",  # how heads are made one: or "lowest loss", "aligned"
-    seed: int = 0,      # halves the items, permutes ids
+    answer=None,        # how heads are made one, if told: "raw vote", "lowest loss" or "aligned"
+    seed: int = 0,      # halves the items
 ) -> Finding:
     "Whether heads agree on clusters but not on their names, and vote by name."
-    known(answer, ("raw vote", "lowest loss", "aligned"), "answer")
+    if answer is not None: known(answer, ("raw vote", "lowest loss", "aligned"), "answer")
     if (given := _heads(cluster_probs, clusters, n_clusters)) is None: return adviser.lacks("CLU03", _WANTED)
     (ids, classes), draw = given, stream(seed, "CLU03")
     if len(ids) < 2: return adviser.lacks("CLU03", "one head has no other to vote with", 2)
     if ids.shape[1] < 2 * _SIGNS_NEEDED:
         why = f"{ids.shape[1]} items are too few to learn a naming"
         return adviser.lacks("CLU03", why, 2 * _SIGNS_NEEDED)
-    return _named_apart(ids, classes, answer, _halves(ids.shape[1], draw), draw)
+    return _named_apart(ids, classes, answer, _halves(ids.shape[1], draw))
 
 
-def _named_apart(ids, classes, answer, first, draw) -> Finding:
+def _named_apart(ids, classes, answer, first) -> Finding:
     "The finding about names that are learned on `first` and judged on the other items."
     from mlfixes.temi.heads import align_heads, raw_vote
     names = align_heads(ids[:, first], classes)
     raw, same = ids[:, ~first], np.take_along_axis(names, ids, 1)
     before, after = _agreeing(raw), _agreeing(same[:, ~first])
     p = _lost(int((after > before).sum()), int((before > after).sum()))
-    pairs, limit = (len(ids) - 1) * raw.shape[1], critical(_raw_null(raw, classes, draw), LEVEL)
+    pairs = (len(ids) - 1) * raw.shape[1]
     heard, could = before.sum() / pairs, after.sum() / pairs
     status = status_of(p, heard < HALF * could) if answer == "raw vote" else "ok"
     kept = _overlap(raw_vote(ids, classes), raw_vote(same, classes), classes)
     ratio = float(heard / could) if could else 1.
     why = (f"of the agreement that heads could have is in their raw ids: {heard:.3f} of {could:.3f}; ids "
-           f"without relation have {1 / classes:.3f}, hardly above {limit:.3f}; a raw vote keeps {kept:.2f} "
-           "of the aligned one")
-    if answer != "raw vote": why += f", but the answer is {answer!r}"
+           f"without relation have {1 / classes:.3f}; a raw vote keeps {kept:.2f} of the aligned one")
+    if answer is None: why += "; nothing says that they vote by name (answer=\"raw vote\")"
+    elif answer != "raw vote": why += f", but the answer is {answer!r}"
     return adviser.found("CLU03", status, statistic=ratio, threshold=HALF, p=p, evidence={
-        "why": why, "raw": heard, "aligned": could, "unrelated": 1 / classes, "unrelated_limit": limit,
-        "vote_keeps": kept})
+        "why": why, "raw": heard, "aligned": could, "unrelated": 1 / classes, "vote_keeps": kept})
 
 
 def _overlap(a: np.ndarray, b: np.ndarray, classes: int) -> float:
@@ -390,7 +404,7 @@ def _kappa(a: np.ndarray, b: np.ndarray, classes: int) -> float:
     return float(((a == b).mean() - chance) / (1 - chance)) if chance < 1 else 0.
 
 
-def _neighbouring(emb: np.ndarray, neighbors, generator) -> tuple[np.ndarray, np.ndarray]:
+def _neighbouring(emb: np.ndarray, neighbors, generator, angle=True) -> tuple[np.ndarray, np.ndarray]:
     "Positions of some items and of a neighbour of each: one of those given, else the nearest by cosine."
     from mlfixes.temi.neighbors import check_neighbors
     if neighbors is not None:
@@ -399,11 +413,12 @@ def _neighbouring(emb: np.ndarray, neighbors, generator) -> tuple[np.ndarray, np
         return items, index[np.arange(len(items)), generator.integers(index.shape[1], size=len(items))]
     near = _sample(len(emb), generator)
     items = _sample(len(near), generator, _MEASURED)
-    length = np.linalg.norm(emb[near], axis=1, keepdims=True)
-    unit = emb[near] / np.where(length > 0, length, 1)
-    cosine = unit[items] @ unit.T
-    cosine[np.arange(len(items)), items] = -np.inf
-    return near[items], near[cosine.argmax(1)]
+    rows = emb[near] if angle else emb[near] - emb[near].mean(0)
+    squares = (rows ** 2).sum(1)
+    if angle: rows, squares = rows / np.where(squares > 0, squares, 1)[:, None] ** .5, 0.
+    close = rows[items] @ rows.T - squares / 2     # without `angle`, the nearest by distance
+    close[np.arange(len(items)), items] = -np.inf
+    return near[items], near[close.argmax(1)]
 
 
 def _random_heads(emb: np.ndarray, a, b, classes: int, generator) -> np.ndarray:
@@ -411,6 +426,14 @@ def _random_heads(emb: np.ndarray, a, b, classes: int, generator) -> np.ndarray:
     rows = np.concatenate([emb[a], emb[b]]).astype(np.float32)
     draws = (generator.standard_normal((emb.shape[1], classes), np.float32) for _ in range(DRAWS))
     return np.array([_kappa(*np.split((rows @ weight).argmax(1), 2), classes) for weight in draws])
+
+
+def _blind(ids: np.ndarray, a, b, classes: int, generator) -> bool:
+    "Whether the heads agree on pairs no more than with their ids dealt out anew to the items."
+    orders = [np.arange(ids.shape[1]), *(generator.permutation(ids.shape[1]) for _ in range(DRAWS))]
+    kappas = [np.mean([_kappa(head[order[a]], head[order[b]], classes) for head in ids]) for order in orders]
+    return p_value(kappas[0], np.array(kappas[1:])) > LEVEL
+
 
 def _means_kappa(emb: np.ndarray, a, b, classes: int) -> float:
     "Kappa of the pairs under k-means of their items."
@@ -426,7 +449,13 @@ def _below(kappa: float, other: float, pairs: int, classes: int) -> float:
     a, b = (round((1 + (classes - 1) * max(0., value)) / classes * pairs) for value in (kappa, other))
     return float(hypergeom.cdf(a, 2 * pairs, a + b, pairs))
 
-# %% ../../nbs/temi/08_checks.ipynb #1c2d4ab8
+
+def _alike(ids: np.ndarray, a, b, pairs: int) -> bool:
+    "Whether all pairs would agree by chance, so large is a cluster; not where it is the only one."
+    sizes = (np.unique(head[np.r_[a, b]], return_counts=True)[1] / (2 * len(a)) for head in ids)
+    return np.ptp(ids, axis=1).any() and min((share @ share) ** pairs for share in sizes) > LEVEL
+
+# %% ../../nbs/temi/08_checks.ipynb #2a667c9c
 @check("CLU04", "temi", needs=("embeddings",))
 def random_level(
     embeddings,         # [n, d] as the heads see them
@@ -447,16 +476,29 @@ def random_level(
     null = _random_heads(emb, a, b, classes, draw)
     if (limit := critical(null, LEVEL)) > 1 - _ROUNDING or not np.ptp(emb, axis=0).any():
         return adviser.lacks("CLU04", "neighbours are so alike that random heads put them together, too")
-    mean = np.mean([_kappa(head[a], head[b], classes) for head in ids])
     pairs = len(np.unique(np.sort(np.c_[a, b]), axis=0))
-    p, best = p_value(mean, null), _means_kappa(emb, a, b, classes)
+    if _alike(ids, a, b, pairs):
+        return adviser.lacks("CLU04", "nearly all items are in one cluster, where neighbours agree by chance")
+    blind = null.mean() >= HALF and _blind(ids, *_neighbouring(emb, neighbors, draw, False), classes, draw)
+    mean = np.mean([_kappa(head[a], head[b], classes) for head in ids])
+    best, some = _means_kappa(emb, a, b, classes), neighbors is None and len(emb) > _ITEMS
     why = (f"agreement of {len(a)} pairs of neighbours beyond that of cluster sizes, mean of {len(ids)} "
            f"heads; random heads have {null.mean():.3f}, k-means {best:.3f}")
-    if neighbors is None and len(emb) > _ITEMS: why += f"; sought among {_ITEMS} of {len(emb)} items"
-    lost = mean < null.mean() + HALF * (best - null.mean()) and _below(mean, best, pairs, classes) <= LEVEL
-    status, case = ("ok", "") if p <= LEVEL else ("fail", "") if lost else ("warn", "unclear")
+    if some: why += f"; sought among {_ITEMS} of {len(emb)} items"
+    return _levels(mean, null, best, _below(mean, best, pairs, classes) <= LEVEL, blind, why, limit, len(a))
+
+
+def _levels(mean, null, best, below, blind, why, limit, pairs) -> Finding:
+    "The finding about the heads' kappa, those of random heads and of k-means, which it may be `below`."
+    p, random = p_value(mean, null), null.mean()
+    lost, apart = below and mean < random + HALF * (best - random), below and blind and mean < HALF * best
+    room = random < HALF
+    if p > LEVEL and not (room or lost): return adviser.lacks(
+        "CLU04", f"random heads put neighbours together as well: kappa {random:.3f}, the heads {mean:.3f}")
+    status = "ok" if p <= LEVEL else "fail" if apart or lost and room else "warn"
+    case = "apart" if apart else "" if lost else "unclear"
     return adviser.found("CLU04", status, case, statistic=mean, threshold=limit, p=p, evidence={
-        "why": why, "random": null.mean(), "pairs": len(a), "kmeans": best})
+        "why": why, "random": random, "pairs": pairs, "kmeans": best})
 
 # %% ../../nbs/temi/08_checks.ipynb #bf61e80f
 _FLIPS = 100 * (DRAWS + 1) - 1   # of signs: with the least number of classes one order in 128 is the worst
@@ -484,7 +526,7 @@ def _sign_flip(differences: np.ndarray, generator) -> float:
     signs = generator.integers(2, size=(_FLIPS, len(differences)), dtype=np.int8) * np.int8(2) - np.int8(1)
     return p_value(float(differences.sum()), signs @ differences.astype(float))
 
-# %% ../../nbs/temi/08_checks.ipynb #2a667c9c
+# %% ../../nbs/temi/08_checks.ipynb #1c2d4ab8
 @check("CLU05", "temi", needs=("embeddings", "labels"))
 def behind_kmeans(
     embeddings,         # [n, d] as the heads see them
@@ -509,13 +551,6 @@ def behind_kmeans(
     return _behind(np.vstack([plain, ids[:, items]]), y, draw, len(emb))
 
 
-def _known(labels, n: int) -> np.ndarray:
-    "Known classes as numbers from 0 without gaps, [n]; a `ValueError` for another number of them."
-    y = as_array(labels)
-    if y.shape == (n,): return np.unique(y, return_inverse=True)[1]
-    raise ValueError(f"labels has shape {list(y.shape)}; expected [{n}], the known class of every item")
-
-
 def _behind(ids, y, draw, of) -> Finding:
     "The finding about heads of which the first is k-means."
     first = _halves(len(y), draw)
@@ -529,6 +564,29 @@ def _behind(ids, y, draw, of) -> Finding:
            f"better{some}")
     return adviser.found("CLU05", status_of(p, kept < HALF), statistic=kept, threshold=HALF, p=p, evidence={
         "why": why, "accuracy": right[best].mean(), "kmeans": right[0].mean(), "head": best - 1})
+
+# %% ../../nbs/temi/08_checks.ipynb #717dc263
+_CROSS_ENTROPY = {"ce", "xent", "crossentropy", "softmaxcrossentropy", "categoricalcrossentropy",
+                  "sparsecategoricalcrossentropy"}
+
+
+def _loss(loss_fn):
+    "`loss_fn` as its word, or as the function that it is; None if it is not told."
+    if loss_fn is None: return None
+    if isinstance(loss_fn, str): word = loss_fn
+    elif (getattr(loss_fn, "__module__", None) or "").startswith("torch."):
+        if not _is_plain(loss_fn): return "another cross-entropy"
+        word = getattr(loss_fn, "__name__", type(loss_fn).__name__)
+    else: return loss_fn if callable(loss_fn) else type(loss_fn).__name__
+    letters = "".join(filter(str.isalpha, word.lower()))
+    return "cross-entropy" if letters.removesuffix("loss") in _CROSS_ENTROPY else word or None
+
+
+def _is_plain(loss) -> bool:
+    "Whether a loss of torch is the mean over samples, without weights and smoothed labels."
+    options = {"weight": None, "label_smoothing": 0., "reduction": "mean"}
+    return isinstance(loss, type) or all(getattr(loss, name, value) is value or getattr(loss, name) == value
+                                         for name, value in options.items())
 
 # %% ../../nbs/temi/08_checks.ipynb #44a5ed29
 def loss_landmarks(
@@ -557,7 +615,10 @@ def _of_function(loss_fn: Callable, n_classes: int) -> dict[str, float]:
     perfect = torch.eye(n_classes, dtype=torch.float64)
     states = {"uniform": torch.full_like(perfect, 1 / n_classes),
               "collapsed": perfect[:1].expand(n_classes, -1), "perfect": perfect}
-    given = {name: as_array(loss_fn(p)) for name, p in states.items()}
+    try: given = {name: as_array(loss_fn(p)).astype(float) for name, p in states.items()}
+    except Exception as error:     # whatever a user's function may raise
+        raise ValueError(f"loss_fn cannot be asked: {type(error).__name__}: {error}; expected a function of "
+                         "predictions [C, C]") from error
     if {value.size for value in given.values()} == {1}: return {name: float(v) for name, v in given.items()}
     raise ValueError(f"loss_fn gives shapes {[list(v.shape) for v in given.values()]} for predictions "
                      f"[{n_classes}, {n_classes}]; expected one number")
@@ -662,8 +723,8 @@ def loss_at_landmark(
     seed: int = 0,      # draws items whose predictions are read
 ) -> Finding:
     "Whether the loss is that of predictions without information."
-    losses = as_numbers(losses, "losses", (None,)).astype(float)
-    clusters = (n_clusters is not None or cluster_probs is not None) and str(loss_fn) != "cross-entropy"
+    losses, loss_fn = as_numbers(losses, "losses", (None,)).astype(float), _loss(loss_fn)
+    clusters = (n_clusters is not None or cluster_probs is not None) and loss_fn != "cross-entropy"
     name, seen = ("cluster_probs", cluster_probs) if clusters else ("probs", probs)
     if seen is not None: seen = _probabilities(seen, name)
     told = n_clusters if clusters or n_classes is None else n_classes
@@ -672,9 +733,11 @@ def loss_at_landmark(
         return adviser.lacks("LOSS01", "needs `n_clusters`, `n_classes`, `train_labels` or `labels`")
     if len(losses) < 5 * _TAIL:
         return adviser.lacks("LOSS01", f"{len(losses)} losses are too few to judge the last fifth", 5 * _TAIL)
-    loss_fn = loss_fn or ("temi" if clusters else "cross-entropy")
-    values, tail = loss_landmarks(loss_fn, C, beta), losses[-(len(losses) // 5):]
-    if not clusters and str(loss_fn) == "cross-entropy": values |= _prior(labels, train_labels, C)
+    if loss_fn is None: loss_fn = "temi" if clusters else "cross-entropy"
+    try: values = loss_landmarks(loss_fn, C, beta)
+    except ValueError as error: return adviser.lacks("LOSS01", f"no landmarks are known: {error}")
+    tail = losses[-(len(losses) // 5):]
+    if not clusters and loss_fn == "cross-entropy": values |= _prior(labels, train_labels, C)
     noise = _noise(losses, tail)
     marks = (_cluster_marks(values, _scales(pair_weights, C), C, noise) if clusters
              else _class_marks(values, C, noise))
@@ -711,7 +774,7 @@ def _landed(value, marks, values, n_classes, loss_fn, clusters, told) -> Finding
     "The finding about the mean of the last losses and the landmark that is nearest."
     if not marks: return adviser.lacks("LOSS01", "needs a `loss_fn` with finite landmarks")
     mark, worth = min(marks, key=lambda one: one.margins(value)), log(n_classes) / n_classes
-    far, sure = mark.margins(value), not clusters and str(loss_fn) == "cross-entropy"
+    far, sure = mark.margins(value), not clusters and loss_fn == "cross-entropy"
     status = "ok" if far > 1 else _of_known(None if told is None else told > worth, sure)
     case = "" if clusters else "classes"
     cheap = values["collapsed"] < values["uniform"] - _ROUNDING * abs(values["uniform"])
@@ -736,13 +799,26 @@ def low_rate(
     cluster_history=None, # [T, n] cluster ids of one head or of the answer, oldest first, with
     n_clusters=None,      # C
     losses=None,          # [T] of the objective, oldest first
+    loss_fn=None,         # as LOSS01 takes it; with n_classes, labels or train_labels: what losses are worth
+    n_classes=None,       # C of a classifier
+    labels=None,          # [n] classes of some samples, with
+    logits=None,          # [n, C] scores, or
+    probs=None,           # [n, C] probabilities: whether predictions are good
+    train_labels=None,    # [m] classes of those that the losses are of
 ) -> Finding:
-    "Whether the learning rate is zero where it counts, or labels or losses stay where they started."
+    "Whether the learning rate is zero where it counts, labels or losses stay, or losses run away."
     found = [] if lr is None else [_zero_rates(as_numbers(np.atleast_1d(as_array(lr)), "lr", (None,)))]
     if cluster_history is not None and n_clusters is not None:
         C = _whole(n_clusters, 2, "n_clusters")
         found.append(_still(_ids(cluster_history, C, "cluster_history"), C))
-    if losses is not None: found.append(_flat(as_numbers(losses, "losses", (None,)).astype(float)))
+    if losses is not None:
+        clusters = n_clusters is not None or cluster_history is not None
+        scores, word = logits if probs is None else probs, _loss(loss_fn)
+        known_loss = word == "cross-entropy" or word is None and not clusters
+        C = n_clusters if n_classes is None else n_classes
+        worth = _blank(C, scores, labels, train_labels) if known_loss else None
+        found.append(_course(as_numbers(losses, "losses", (None,)).astype(float), worth,
+                             word is not None, _predicts(scores, labels)))
     if found: return Diagnosis(found).findings[0]    # the worst
     return adviser.lacks("LOSS02", "needs `lr`, `losses`, or `cluster_history` with `n_clusters`")
 
@@ -777,20 +853,77 @@ def _still(history, n_clusters) -> Finding:
                          evidence={"why": why})
 
 
-def _flat(losses) -> Finding:
-    "The finding about losses, [T], that end no lower than they began."
-    from scipy.stats import mannwhitneyu, norm, t
+def _blank(n_classes, scores, labels, train_labels) -> tuple[float, float] | None:
+    "The least and the most that knowing nothing costs, in cross-entropy; None where classes are not known."
+    given = None if scores is None else as_array(scores)
+    columns = None if given is None or given.ndim != 2 or given.shape[1] < 2 else given[None]
+    C = _number(n_classes, columns, labels, train_labels)
+    if C is None: return None
+    return min(log(C), *_prior(labels, train_labels, C).values(), log(C)), log(C) + log(C) / C
+
+
+def _predicts(scores, labels) -> bool:
+    "Whether predictions are right more often than the most frequent class, beyond chance."
+    from scipy.stats import binom
+    if scores is None or labels is None: return False
+    p, y = as_array(scores), as_array(labels)
+    if p.ndim != 2 or y.shape != p.shape[:1] or not y.size: return False
+    often = np.unique(y, return_counts=True)[1].max() / len(y)
+    return bool(binom.sf((p.argmax(1) == y).sum() - 1, len(y), often) <= LEVEL)
+
+
+def _course(losses, worth, told: bool, good: bool) -> Finding:
+    "The finding about losses, [T], that rise, fall or stay; `worth` is what knowing nothing costs."
     if (m := len(losses) // 5) < _TAIL:
         return adviser.lacks("LOSS02", f"{len(losses)} losses are too few to compare two fifths", 5 * _TAIL)
+    status = "ok" if good else _risen(losses, m, worth, told)
+    return _flat(losses, m, worth, good) if status == "ok" else _diverged(losses, m, status)
+
+
+def _risen(losses, m: int, worth, told: bool) -> str:
+    "The status of losses whose last fifth may be above the first."
+    first, before, last = losses[:m], losses[:-m], losses[-m:]
+    if last.min() <= first.max(): return "ok"
+    hundred = 0 < abs(first).mean() <= LEVEL * last.mean()
+    faster = last.min() > before.max() and last.mean() + first.mean() > 2 * before[-m:].mean()
+    worse = worth is not None and last.min() > worth[1]
+    return "fail" if hundred and (faster or worse) or worse and told else "warn" if hundred or worse else "ok"
+
+
+def _diverged(losses, m: int, status: str) -> Finding:
+    "The finding about losses that run away."
+    first, last = losses[:m], losses[-m:]
+    times = last.mean() / max(abs(first).mean(), _ROUNDING)
+    why = (f"times what it began with: on average {first.mean():.4g} in the first fifth, "
+           f"{last.mean():.4g} in the last")
+    return adviser.found("LOSS02", status, "diverges", statistic=times, threshold=min(times, 1 / LEVEL),
+                         evidence={"why": why, "first": losses[0], "last": last.mean()})
+
+
+def _fell(losses, m: int) -> tuple[float, float]:
+    "p of a last fifth that is below the first, and the share of pairs from both that fell."
+    from scipy.stats import mannwhitneyu, t
     first, last = losses[:m], losses[-m:]
     ranks = mannwhitneyu(first, last, alternative="greater")
     spread = max(last.std(ddof=1), _ROUNDING * max(1., abs(last.mean()))) * (1 + 1 / m) ** .5
     alone = float(t.sf((first[0] - last.mean()) / spread, m - 1))
     p = min(1., 2 * min(float(ranks.pvalue) if np.ptp([first, last]) else 1., alone))
+    return p, float(ranks.statistic / m**2)
+
+
+def _flat(losses, m: int, worth, good: bool) -> Finding:
+    "The finding about losses that may end no lower than they began."
+    from scipy.stats import norm
+    (p, share), first, last = _fell(losses, m), losses[:m], losses[-m:]
     limit = .5 + float(norm.isf(LEVEL / 2)) * ((2 * m + 1) / 12) ** .5 / m
     why = (f"of pairs from the first and the last fifth fell: from {losses[0]:.4g}, on average "
            f"{first.mean():.4g} to {last.mean():.4g}")
-    return adviser.found("LOSS02", "ok" if p <= LEVEL else "warn", "flat", statistic=ranks.statistic / m**2,
+    low = good or worth is not None and last.mean() < worth[0] - _noise(losses, last)
+    if p > LEVEL and not low and worth is None: return adviser.lacks(
+        "LOSS02", f"losses that stay, at {last.mean():.4g}, are no fault by themselves; give `n_classes` or "
+                  "`labels` to tell")
+    if p > LEVEL and worth is not None: why += f"; knowing nothing costs {worth[0]:.4g}"
+    return adviser.found("LOSS02", "ok" if p <= LEVEL or low else "warn", "flat", statistic=share,
                          threshold=limit, p=p, evidence={"why": why, "first": losses[0], "last": last.mean()})
 
 # %% ../../nbs/temi/08_checks.ipynb #cd82cbfe

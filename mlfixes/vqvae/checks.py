@@ -63,9 +63,17 @@ adviser = Adviser("vqvae", {
     "DATA04 names": Advice(
         "Columns are missing, unknown, or in another order than in training.",
         "Pick and order columns by the names of the training (read_table(..., columns=))."),
+    "DATA04 drift": Advice(
+        "Columns are distributed unlike those of the training, as where a table is split by time or has a "
+        "column that counts its rows, or where rows come from another source or through another transform.",
+        "Split by chance if time is not on trial, drop columns that count rows, and make inputs as in "
+        "training."),
     "DATA04 scale": Advice(
-        "Columns are distributed unlike those of the training, as by a scaler that was left out or applied "
-        "twice.",
+        "Most columns are distributed as those of the training but for an offset and a factor, as by a "
+        "scaler that was left out or applied twice.",
+        "Use the scaler that is stored with the model, once (mlfixes.vqvae.checkpoint.load)."),
+    "DATA04 far": Advice(
+        "Columns lie far out by the stored deviations, as by a scaler that was left out or applied twice.",
         "Use the scaler that is stored with the model, once (mlfixes.vqvae.checkpoint.load)."),
     "DATA04 order": Advice(
         "Columns go together unlike in training, as in another order or from redrawn encoders.",
@@ -85,6 +93,7 @@ def _worst(found: list[Finding]) -> Finding: return Diagnosis(tuple(found)).find
 
 # %% ../../nbs/vqvae/11_checks.ipynb #f60b5110
 _AT_ONCE = 2 ** 18   # numbers of a table that are copied at a time
+_WIDE = 1000         # columns of a wider table that costly checks look at
 
 
 def _sizes(codebook_sizes, codebook=None) -> np.ndarray | None:
@@ -157,10 +166,16 @@ def _some(rows: np.ndarray, most: int, generator) -> np.ndarray:
     return rows[np.sort(generator.choice(len(rows), most, replace=False))]
 
 
+def _drawn(some: int, of: int) -> str:
+    "What is to be said of columns that were drawn."
+    return f" ({some} of {of}, drawn by chance)" if some < of else ""
+
+
 def _categories(groups, d: int) -> dict[str, np.ndarray]:
     "Category -> positions, also from the category of each column, [d]."
     if isinstance(groups, Mapping): return _disjoint(groups, d)
     labels = as_array(groups)
+    if labels.shape == (d, 1): labels = labels[:, 0]
     if labels.shape != (d,): raise ValueError(
         f"groups has shape {list(labels.shape)}; expected name -> positions, "
         f"or a category for each of {d} columns")
@@ -170,7 +185,7 @@ def _categories(groups, d: int) -> dict[str, np.ndarray]:
 def _disjoint(groups: Mapping, d: int) -> dict[str, np.ndarray]:
     "Category -> positions, one or more; a `ValueError` unless every column is in one category."
     from mlfixes.vqvae.grouping import _duplicates, _positions
-    groups = {name: _positions(as_array(where), name) for name, where in groups.items()}
+    groups = {name: _positions(np.atleast_1d(as_array(where)), name) for name, where in groups.items()}
     held = np.concatenate([*groups.values(), np.empty(0, np.int64)])
     told = "; ".join([f"group {name!r} is empty" for name, where in groups.items() if not len(where)]
                      + [f"column {j} is not there" for j in np.setdiff1d(held, np.arange(d))[:1]]
@@ -244,7 +259,8 @@ def _used(values: np.ndarray, null: np.ndarray, sizes: np.ndarray, n: int, grid:
     limit = -critical(-totals[i], LEVEL / 2) if seen else HALF * mean[:, i].sum()
     status = status_of(p, any(lost)) if seen or any(lost) else "ok"
     few = "" if seen else f"; {n} rows touch less than half of the codes, so that only losing half counts"
-    why = ("live codes", "bits in use")[i] + _use_said(values, mean, sizes, int(left.min(1).argmin())) + few + grid
+    said = _use_said(values, mean, sizes, int(left.min(1).argmin()))
+    why = ("live codes", "bits in use")[i] + said + few + grid
     return adviser.found("VQ01", status, statistic=total[i], p=p, threshold=limit, evidence={
         "why": why, "live": values[:, 0], "dead": int(sizes.sum() - total[0]), "bits": values[:, 1],
         "expected_live": mean[:, 0], "perplexity": 2 ** values[:, 1], "expected_perplexity": 2 ** mean[:, 1]})
@@ -349,16 +365,17 @@ def out_of_reach(
 
 def _reached(far, K: int) -> Finding:
     "The finding about the distances of codes, [K], and the largest one of what is quantised, by book."
+    from scipy.stats import binom
     limits = [2 * R + norms.min() for norms, R in far]
     out = sum(int((norms > limit).sum()) for (norms, _), limit in zip(far, limits))
     at = int(np.argmax([norms.max() / max(limit, 1e-300) for (norms, _), limit in zip(far, limits)]))
-    (norms, R), limit = far[at], limits[at]
-    R = R or 1e-300
-    status = "fail" if out > HALF * K else "warn" if out else "ok"
-    why = (f"times further out than anything quantised is the furthest code of book {at} of {len(far)}; "
-           f"{out} of {K} codes are out of reach")
-    return adviser.found("VQ03", status, statistic=norms.max() / R, threshold=limit / R, evidence={
-        "why": why, "out_of_reach": out, "largest_code": norms.max(), "largest_latent": R})
+    norms, R = far[at]
+    p, most = float(binom.sf(out - 1, K, LEVEL)), float(binom.isf(LEVEL, K, LEVEL))
+    why = (f"of {K} codes, the share that is out of reach; the furthest, of book {at} of {len(far)}, is "
+           f"{norms.max() / (R or 1e-300):.3g} times as far out as anything quantised")
+    return adviser.found("VQ03", status_of(p, out > HALF * K), statistic=out / K, threshold=most / K, p=p,
+                         evidence={"why": why, "out_of_reach": out, "largest_code": norms.max(),
+                                   "largest_latent": R})
 
 # %% ../../nbs/vqvae/11_checks.ipynb #adb73996
 _CATEGORIES = next(g for g in range(2, 20) if 1 / factorial(g) <= LEVEL)   # one order in g! is beyond chance
@@ -449,7 +466,7 @@ _FREE = 5           # degrees of freedom of the null: the fewest whose fourth mo
 
 
 def _unheard(variances: np.ndarray) -> np.ndarray:
-    "Share of the columns with less than `LEVEL` of an equal share of the variance, [...], of [..., d] above 0."
+    "Share of columns with less than `LEVEL` of an equal share of the variance, [...], of [..., d] above 0."
     return (variances < LEVEL * variances.mean(-1, keepdims=True)).mean(-1)
 
 
@@ -523,15 +540,17 @@ def misscaled_columns(
     if not variances.any(): return adviser.lacks("REC02", "all columns are constant")
     varies = int((variances > 0).sum())
     apart = _apart(variances, _unheard(stream(seed, "REC02").chisquare(n - 1, (DRAWS, varies))), names)
-    smooth = np.flatnonzero(_continuous(values))
+    smooth, = map(np.flatnonzero, _by_columns(_continuous, values[:_LARGEST]))
     if n < 1 / WORST or not len(smooth): return apart    # too few rows to look at 1 % of them, or no tails
-    return _worst([apart, _tailed(shares[smooth], _tails(n, len(smooth), seed), [names[j] for j in smooth])])
+    some = _some(smooth, _WIDE, stream(seed, "REC02 columns"))
+    drawn, tails = _drawn(len(some), len(smooth)), _tails(n, len(some), seed)
+    return _worst([apart, _tailed(shares[some], tails, [names[j] for j in some], drawn)])
 
 
-def _continuous(values: np.ndarray) -> np.ndarray:
-    "Whether most rows have a number of their own, [d]; of the first `_LARGEST`."
-    some = np.sort(values[:_LARGEST], axis=0)
-    return (some[1:] != some[:-1]).mean(0) > HALF
+def _continuous(values: np.ndarray) -> tuple[np.ndarray]:
+    "Whether most rows have a number of their own, [d]."
+    some = np.sort(values, axis=0)
+    return (some[1:] != some[:-1]).mean(0) > HALF,
 
 
 def _apart(variances, null, names) -> Finding:
@@ -540,24 +559,25 @@ def _apart(variances, null, names) -> Finding:
     unheard = float(_unheard(positive))
     p = min(1., 2 * p_value(unheard, null))
     decades = float(np.log10(positive.max()) - np.log10(positive.min())) / 2
-    why = (f"of the {len(positive)} columns that vary have less than {LEVEL:.0%} of an equal share of the variance: "
-           f"deviations are {decades:.1f} decades apart, {top!r} has {100 * variances.max() / variances.sum():.0f} % "
+    most = 100 * positive.max() / positive.sum()
+    why = (f"of the {len(positive)} columns that vary have less than {LEVEL:.0%} of an equal share of the "
+           f"variance: deviations are {decades:.1f} decades apart, {top!r} has {most:.0f} % "
            f"of it; {len(names) - len(positive)} are constant")
     status = "fail" if p <= LEVEL and unheard > HALF else "ok"
     return adviser.found("REC02", status, "scales", statistic=unheard, threshold=HALF, p=p, evidence={
         "why": why, "decades": decades, "constant": [names[j] for j in np.flatnonzero(variances == 0)[:20]]})
 
 
-def _tailed(shares, null, names) -> Finding:
+def _tailed(shares, null, names, drawn: str) -> Finding:
     "The finding about shares of variance in 1 % of the rows, [d]."
     at, limit = int(shares.argmax()), critical(null, LEVEL / 2)
     p, sure = min(1., 2 * p_value(shares[at], null)), max(SURE, 2 / (1 + len(null)))
     beyond, half = int((shares > limit).sum()), int((shares > HALF).sum())
-    why = (f"of the variance of {names[at]!r} is in 1 % of the rows; of {len(names)} columns {beyond} have "
-           f"more there than chance gives Student ones of {_FREE} degrees, {half} more than half")
+    why = (f"of the variance of {names[at]!r} is in 1 % of the rows; of {len(names)} columns{drawn} {beyond} "
+           f"have more there than chance gives Student ones of {_FREE} degrees, {half} more than half")
     status = status_of(p, half > HALF * len(names) and p <= sure) if half else "ok"
-    return adviser.found("REC02", status, "tails", statistic=shares[at], threshold=max(limit, HALF), p=p, evidence={
-        "why": why, "beyond_chance": beyond, "beyond_half": half})
+    return adviser.found("REC02", status, "tails", statistic=shares[at], threshold=max(limit, HALF), p=p,
+                         evidence={"why": why, "beyond_chance": beyond, "beyond_half": half})
 
 # %% ../../nbs/vqvae/11_checks.ipynb #3115dfc0
 _MINUS_ONE = 2 * 2 ** 2 + 2   # variance of e^2 - z^2, Gaussian with variances 2 and 1
@@ -666,29 +686,43 @@ def _compared(x, train, generator) -> list[Finding]:
     if n * m / (n + m) < least:
         few = f"{n} rows and {m} of the training are too few to compare"
         return [adviser.lacks("DATA04", few, ceil(2 * least))]
-    return [_shifted(*(_some(z, _SORTED, generator) for z in (x, train))), _reordered(x, train, generator)]
+    columns = _some(np.arange(d), _WIDE, generator)
+    rows = (_some(z, _SORTED, generator) for z in (x, train))
+    return [_shifted(*rows, columns), _reordered(x, train, generator)]
 
 
-def _distances(x: np.ndarray, train: np.ndarray) -> np.ndarray:
-    "Kolmogorov-Smirnov distance of every column, [d]."
+def _distances(x: np.ndarray, train: np.ndarray, columns=None) -> np.ndarray:
+    "Kolmogorov-Smirnov distance of these columns, or of all, [d]."
+    n, m = len(x), len(train)
     def apart(a, b):
-        a, b, at = np.sort(a), np.sort(b), np.r_[a, b]
-        return abs(np.searchsorted(a, at, "right") / len(a) - np.searchsorted(b, at, "right") / len(b)).max()
-    return np.array([apart(a, b) for a, b in zip(x.T, train.T)])
+        both = np.r_[np.sort(a), np.sort(b)]
+        order = both.argsort(kind="stable")                          # merges the two
+        last = np.r_[np.diff(both[order]) != 0, True]                # of equal numbers
+        return abs(np.where(order < n, m, -n).cumsum()[last]).max() / (n * m)
+    columns = range(x.shape[1]) if columns is None else columns
+    return np.array([apart(x[:, j], train[:, j]) for j in columns])
 
 
-def _shifted(x, train) -> Finding:
-    "The finding about distributions, column by column."
+def _shifted(x, train, columns) -> Finding:
+    "The finding about distributions of these columns, one by one."
     from scipy.special import kolmogi, kolmogorov
-    d, root = x.shape[1], (len(x) * len(train) / (len(x) + len(train))) ** .5
-    distances = _distances(x, train)
+    d, root = len(columns), (len(x) * len(train) / (len(x) + len(train))) ** .5
+    distances = _distances(x, train, columns)
     ps, limit = kolmogorov(root * distances), float(kolmogi(LEVEL / 2 / d)) / root
     p, shifted = float(min(1., 2 * d * ps.min())), ps <= LEVEL / 2 / d
     why = (f"largest distance of distributions in {len(x)} rows and {len(train)} of the training; "
-           f"{shifted.sum()} of {d} columns are distributed unlike training")
-    told = {"why": why, "columns": np.flatnonzero(shifted)[:20]}
-    return adviser.found("DATA04", status_of(p, shifted.mean() > HALF), "scale", statistic=distances.max(),
-                         p=p, threshold=limit, evidence=told)
+           f"{shifted.sum()} of {d} columns{_drawn(d, x.shape[1])} are distributed unlike training")
+    off, most = columns[shifted], shifted.mean() > HALF
+    affine = most and (_distances(*(_standard(z[:, off]) for z in (x, train))) < limit).mean() > HALF
+    told = {"why": why, "columns": off[:20]}
+    return adviser.found("DATA04", status_of(p, most), "scale" if affine else "drift",
+                         statistic=distances.max(), p=p, threshold=limit, evidence=told)
+
+
+def _standard(x: np.ndarray) -> np.ndarray:
+    "Columns by their medians and mean deviations from those: what no offset and no factor changes."
+    z = x - np.median(x, axis=0)
+    return z / np.maximum(abs(z).mean(0), np.finfo(x.dtype).tiny)
 
 
 def _ranks(x: np.ndarray) -> np.ndarray:
@@ -740,7 +774,7 @@ def _far_out(x, train_mean, train_std) -> Finding:
     out = ps <= LEVEL / d
     why = (f"share of rows more than {_FAR:.0f} stored deviations out, of the worst column; {out.sum()} of "
            f"{d} columns are unlike training")
-    return adviser.found("DATA04", status_of(p, out.mean() > HALF), "scale", statistic=far.max() / n, p=p,
+    return adviser.found("DATA04", status_of(p, out.mean() > HALF), "far", statistic=far.max() / n, p=p,
                          threshold=float(binom.isf(LEVEL / d, n, LEVEL)) / n,
                          evidence={"why": why, "columns": np.flatnonzero(out)[:20]})
 
@@ -832,16 +866,46 @@ def _missed(column, told, luck: float) -> float:
     return misses(a, b) if _by_luck(a, b, ways) <= luck else 1.
 
 
+def _indicators(x, index, rows, luck: float) -> np.ndarray:
+    "Columns that are high for one label each, where all labels but one have such a column; else none."
+    C, columns = index.max() + 1, np.arange(x.shape[1])
+    if _by_luck(index[rows], index[rows], C * log(C * x.shape[1])) > luck: return columns[:0]
+    for some in (rows, slice(None)):
+        own = index[some]
+        alike, labels = _by_columns(lambda z: _high_for(z, own), x[some][:, columns])
+        columns, labels = columns[alike], labels[alike]
+        if len(set(labels)) < C - 1: return columns[:0]
+    return columns
+
+
+def _high_for(z, own) -> tuple[np.ndarray, np.ndarray]:
+    "Whether each column is high for one label, and low for all others; which it is, if so."
+    high = z == z.max(0)
+    label = own[high.argmax(0)]
+    return ((z == z.min(0)) != high).all(0) & (high == (own[:, None] == label)).all(0), label
+
+
+def _one_by_one(x, rows):
+    "The columns of some rows, read from a few at a time."
+    step = max(1, _AT_ONCE // len(rows))
+    for j in range(0, x.shape[1], step): yield from np.ascontiguousarray(x[:, j:j + step][rows].T)
+
+
 def _given_away(x, answers, rows, luck: float, names) -> Finding:
     "The finding about columns, screened on some rows."
-    def missed(j, name, rows):
+    def missed(column, name, rows):
         answer, *how = answers[name]
-        return _missed(x[rows, j], (answer[rows], *how), luck)
-    found = {(j, name): missed(j, name, rows) for j in range(x.shape[1]) for name in answers}
+        return _missed(column, (answer[rows], *how), luck)
+    found = {(j, name): missed(column, name, rows) for j, column in enumerate(_one_by_one(x, rows))
+             for name in answers}
     if len(rows) < len(x):
-        found |= {one: missed(*one, slice(None)) for one, share in found.items() if not share}
+        seen = [one for one, share in found.items() if not share]
+        found |= {(j, name): missed(x[:, j], name, slice(None)) for j, name in seen}
     (at, name), least = min(found.items(), key=lambda one: one[1])
     away = [f"{names[j]!r} is {name}" for (j, name), share in found.items() if not share]
+    if not away and "labels" in answers and len(block := _indicators(x, answers["labels"][0], rows, luck)):
+        at, name, least = block[0], "labels", 0.
+        away = [f"{names[j]!r} is one of the labels" for j in block]
     why = (f"share of {len(rows)} rows that the closest column, {names[at]!r}, has otherwise than {name}; of "
            f"{len(names)} columns {len(away)} give an answer away{': ' * bool(away)}{', '.join(away[:5])}")
     return adviser.found("DATA05", "fail" if away else "ok", statistic=least, threshold=0.,
@@ -984,7 +1048,7 @@ def category_drift(
 def _named_groups(groups) -> dict[str, np.ndarray]:
     "Category -> positions, also from the category of each column."
     return _categories(groups, len(as_array(groups)) if not isinstance(groups, Mapping)
-                       else sum(len(as_array(where)) for where in groups.values()))
+                       else sum(as_array(where).size for where in groups.values()))
 
 # %% ../../nbs/vqvae/11_checks.ipynb #628af4b2
 def findings_on(
