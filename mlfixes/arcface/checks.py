@@ -1062,9 +1062,9 @@ def left_out(
     rates, keys = _rates(optimizer), {_key(one) for one in must.values()}
     others = _moving({name: one for name, one in all_.items() if _key(one) not in keys})
     stuck, left = _stuck(must, rates), _stuck(others, rates)
-    later = stuck.pop("rate 0 for now")
+    later, resting = stuck.pop("rate 0 for now"), not any(rate for rate, _ in rates.values())   # a schedule's end
     bad = {name for names in stuck.values() for name in names}
-    status = "fail" if bad else "warn" if later or left["in no group"] else "ok"
+    status = "fail" if bad else "warn" if (later and not resting) or left["in no group"] else "ok"
     told = [f"{', '.join(names[:3])}{' ...' * (len(names) > 3)} {reason}" for reason, names in
             [*stuck.items(), ("with rate 0 for now", later), ("in no group", left["in no group"])] if names]
     return adviser.found("HEAD04", status, statistic=len(bad), threshold=0, evidence={
